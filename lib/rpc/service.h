@@ -110,12 +110,10 @@
  *          .serve = attest_serve, .serve_message = attest_serve_message,
  *          .deliver = attest_deliver},
  *     };
- *     static const uint8_t example_files[] = {…};   // a FileDescriptorSet: this file and all that
- *                                                   // it imports, imported ones first
  *     const struct rpc_service example_service = {
  *         .name = "postern.v1.Example", .methods = example_methods,
  *         .method_count = ARRAY_LEN(example_methods),
- *         .files = {example_files, sizeof(example_files)},
+ *         .files = postern_v1_example_set, .files_len = &postern_v1_example_set_len,
  *     };
  *     bool example_register(…) { return rpc_server_add(server, &example_service, handlers, arg, err); }
  *     void example_get_reply(…) { rpc_reply(call, &response->base); }
@@ -181,7 +179,10 @@ struct rpc_service {
     const char *name; /* "postern.v1.SecretService" */
     const struct rpc_method *methods;
     size_t method_count;
-    struct slice files; /* serialized google.protobuf.FileDescriptorSet, for reflection; or empty */
+    /* A serialized google.protobuf.FileDescriptorSet of the service's file and all that it imports,
+     * for reflection; and where its length is (cmake/proto.cmake embeds both). May be null. */
+    const uint8_t *files;
+    const size_t *files_len;
 };
 
 struct rpc_server;
