@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # much here is for those who source it
 # What the scripts of ci/ share: where things are, and how they speak. Sourced, never run.
 
 set -euo pipefail
@@ -11,7 +12,7 @@ die() { say "$*"; exit 1; }
 
 # A script's opening comment is its help: one text, in one place.
 usage() {
-    sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "${1:-$0}"
+    sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"
 }
 
 # A mistake in how a script was called.
@@ -42,8 +43,8 @@ if [ -z "${POSTERN_INSIDE:-}" ]; then
     packages_hash=$(package_list | short_hash)
     root=$cache/root-$packages_hash
     build=$cache/build/${checkout##*/}-$(short_hash <<<"$checkout")
-    clients=$cache/clients-$(cat "$checkout"/ci/{packages,clients} \
-        "$checkout"/docs/examples/{python/requirements.txt,node/package-lock.json} | short_hash)
+    clients=$cache/clients-$(cd "$checkout" && cat ci/packages ci/clients \
+        docs/examples/python/requirements.txt docs/examples/node/package-lock.json | short_hash)
 else
     # Set by ./dev and carried along; inside, only the one who entered knows them.
     root=$POSTERN_ROOT build=$POSTERN_BUILD clients=$POSTERN_CLIENTS
@@ -53,7 +54,7 @@ fi
 inside() {
     case ${1:-} in
         -h | --help | help)
-            usage
+            usage "$0"
             exit
             ;;
     esac
@@ -63,6 +64,32 @@ inside() {
 # We may run as root in a checkout that is somebody's: what we write there is theirs.
 give_back() {
     [ "$EUID" != 0 ] || chown -h --reference="$checkout" "$@"
+}
+
+# ── The toolchain's versions ─────────────────────────────────────────────────
+
+toolchain_lock=$checkout/ci/toolchain.lock
+
+# package=version of all that is installed in the root at $1, sorted.
+toolchain() {
+    dpkg-query --admindir="$1/var/lib/dpkg" -W -f '${Package}=${Version}\n' | LC_ALL=C sort
+}
+
+# Says in one line where the versions in file $1 are not those recorded; fails then.
+compare_toolchain() {
+    [ -e "$toolchain_lock" ] || { say "there is no ci/toolchain.lock: ./dev lock writes it" && return 1; }
+    local differing
+    differing=$(awk -F= '
+        /^#/ { next }
+        FNR == NR { locked[$1] = $2; next }
+        !($1 in locked) { print $1 " " $2 " (not in the lock)" }
+        $1 in locked && locked[$1] != $2 { print $1 " " $2 " (locked: " locked[$1] ")" }
+        { delete locked[$1] }
+        END { for (name in locked) print name " (missing, locked: " locked[name] ")" }
+    ' "$toolchain_lock" "$1" | LC_ALL=C sort |
+        awk 'NR <= 6 { line = line (NR > 1 ? ", " : "") $0 }
+            END { print line (NR > 6 ? " and " NR - 6 " more" : "") }')
+    [ -z "$differing" ] || { say "the toolchain differs from ci/toolchain.lock: $differing" && return 1; }
 }
 
 # ── Removing ─────────────────────────────────────────────────────────────────
