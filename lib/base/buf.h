@@ -17,6 +17,7 @@ struct buf {
     size_t cap; /* bytes allocated */
     size_t max; /* hard maximum, bytes */
     bool failed;
+    bool starved; /* … for want of memory, not because of max */
 };
 
 /* An empty buffer; nothing is allocated before the first write. */
@@ -33,6 +34,7 @@ void buf_consume(struct buf *buf, size_t n);
 /* What is in it, borrowed until the next write; empty if it failed. */
 struct slice buf_slice(const struct buf *buf);
 
+/* `bytes` must not lie in the buffer itself, which may move. */
 void buf_put(struct buf *buf, struct slice bytes);
 void buf_put_u8(struct buf *buf, uint8_t value);
 void buf_put_u16(struct buf *buf, uint16_t value); /* big-endian, as all the following */

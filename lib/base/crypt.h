@@ -17,19 +17,22 @@ constexpr size_t AEAD_TAG_SIZE = 16;
 [[nodiscard]] bool random_bytes(void *ret, size_t len, struct error *err);
 
 [[nodiscard]] bool sha256(struct slice bytes, uint8_t ret[static SHA256_SIZE], struct error *err);
+[[nodiscard]] bool sha384(struct slice bytes, uint8_t ret[static SHA384_SIZE], struct error *err);
 
 [[nodiscard]] bool hmac_sha256(struct slice key, struct slice bytes,
                                uint8_t ret[static SHA256_SIZE], struct error *err);
 
-/* HKDF-Extract-and-Expand with SHA-256; len ≤ 255 × 32. */
+/* HKDF-Extract-and-Expand with SHA-256; 1 ≤ len ≤ 255 × 32, INVALID otherwise. */
 [[nodiscard]] bool hkdf_sha256(const struct secret *key, struct slice salt, struct slice info,
                                size_t len, struct secret **ret, struct error *err);
 
-/* Appends ciphertext ‖ tag to `ret`. The (key, iv) pair must never be used twice. */
+/* Appends ciphertext ‖ tag to `ret`. The (key, iv) pair must never be used twice. INVALID if the key
+ * or the IV has another size than AEAD_KEY_SIZE, AEAD_IV_SIZE. */
 [[nodiscard]] bool aead_seal(struct slice key, struct slice iv, struct slice aad,
                              struct slice plain, struct buf *ret, struct error *err);
 
-/* DENIED if the tag is wrong (nothing is returned then); INVALID if `sealed` is shorter than a tag.
- * An empty plaintext can't be a secret and is INVALID. */
+/* DENIED if the tag is wrong (nothing is returned then); INVALID if `sealed` is shorter than a tag or the
+ * key or the IV has another size; EXHAUSTED beyond SECRET_MAX. An empty plaintext can't be a secret
+ * and is INVALID. */
 [[nodiscard]] bool aead_open(struct slice key, struct slice iv, struct slice aad,
                              struct slice sealed, struct secret **ret, struct error *err);

@@ -26,14 +26,14 @@ enum error_class {
     ERROR_DENIED,          /* policy says no */
     ERROR_UNAUTHENTICATED, /* who is this? */
     ERROR_NOT_FOUND,
-    ERROR_CONFLICT,        /* wrong state for this: contraindicated, withheld, pending … */
-    ERROR_EXISTS,          /* a conflict of its own: the thing is already there */
-    ERROR_UNAVAILABLE,     /* try again later */
-    ERROR_EXHAUSTED,       /* a named limit */
+    ERROR_CONFLICT,    /* wrong state for this: contraindicated, withheld, pending … */
+    ERROR_EXISTS,      /* a conflict of its own: the thing is already there */
+    ERROR_UNAVAILABLE, /* try again later */
+    ERROR_EXHAUSTED,   /* a named limit */
     ERROR_TIMEOUT,
     ERROR_CANCELLED,
-    ERROR_UNIMPLEMENTED,   /* the peer does not know this method or encoding */
-    ERROR_INTERNAL,        /* our defect */
+    ERROR_UNIMPLEMENTED, /* the peer does not know this method or encoding */
+    ERROR_INTERNAL,      /* our defect */
     ERROR_CLASS_COUNT,
 };
 

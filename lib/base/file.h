@@ -12,8 +12,11 @@
 [[nodiscard]] bool file_read_secret(const char *path, struct secret **ret, struct error *err);
 
 /* Replaces (or makes) the file: a temporary one beside it with `mode`, written, fsynced, renamed,
- * the folder fsynced. After a crash either the old or the new contents are there, whole. */
+ * the folder fsynced. After a crash either the old or the new contents are there, whole, and the
+ * next write removes what the crash left. Waits for another writer of the same file. `mode` counts
+ * whatever the umask is; a symbolic link at `path` is replaced, not followed. */
 [[nodiscard]] bool file_write_atomic(const char *path, struct slice bytes, unsigned mode,
                                      struct error *err);
-/* Makes one folder with `mode`; it is fine if it exists already and is a folder. */
+/* Makes one folder with `mode`, whatever the umask is; it is fine if it exists already and is a
+ * folder (its mode stays). `path` has no "/" at its end. CONFLICT if something else is there. */
 [[nodiscard]] bool folder_make(const char *path, unsigned mode, struct error *err);

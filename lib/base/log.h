@@ -1,8 +1,11 @@
 /*
  * Logging for programs. Library code does not log above debug: it returns errors, and the program
- * logs once, at the edge. One line a record on standard error, as text or as JSON
- * {"time":…,"level":…,"program":…,"module":…,"message":…[,"reason":…]}. Control characters and
- * invalid UTF-8 of foreign text are escaped. No secret, token or key is ever logged.
+ * logs once, at the edge. One line a record on standard error, at most 4 KiB (a longer message ends
+ * in "…"), as text
+ *     2026-11-23T06:00:00Z INFO  node/attest: message[ reason=…][ DOMAIN=CODE]
+ * or as JSON, with the last four for failures alone:
+ *     {"time":…,"level":…,"program":…,"module":…,"message":…,"class":…,"reason":…,"domain":…,"code":…}
+ * Control characters and invalid UTF-8 of foreign text are escaped (text_show). No secret, token or key is ever logged.
  * Threading: any; a record is one write(2).
  */
 #pragma once

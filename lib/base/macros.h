@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#define PRINTF_LIKE(format, first) [[gnu::format(printf, format, first)]]
+#define PRINTF_LIKE(text, first) [[gnu::format(printf, text, first)]]
 #define MUST_CHECK [[nodiscard]]
 
 /* CLEANUP(buf_done) struct buf b = {…};  the destructor runs when the scope ends. It is called with

@@ -22,11 +22,24 @@ void base64_encode(struct slice bytes, struct buf *ret);
 /* Well-formed UTF-8 (RFC 3629) without NUL. */
 [[nodiscard]] bool utf8_valid(struct slice text);
 
-/* A decimal number that fills `text` wholly and lies in [min, max]. INVALID says what was
- * expected. */
+/* The first character of `text`: how many bytes it has, 0 if they are no well-formed UTF-8 (or none
+ * are left). */
+[[nodiscard]] size_t utf8_next(struct slice text, uint32_t *ret_code);
+
+/* Foreign text as people may safely see it: valid UTF-8 without control and direction characters,
+ * which become \n, \t, \x1b or \u202e, as bytes that are no UTF-8 become \xff. What does not fit
+ * into `size` bytes (NUL included, size ≥ 1) ends in "…". What it returned once, it leaves alone.
+ * Returns the length. `ret` must not overlap `text`. */
+size_t text_show(struct slice text, char *ret, size_t size);
+
+/* A decimal number that fills `text` wholly, without sign or leading zeros, and lies in [min, max].
+ * INVALID says what was expected. */
 [[nodiscard]] bool parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
                              struct error *err);
-/* "250ms", "30s", "5m", "24h", "7d": a duration in milliseconds. */
+/* A hundred years: what a configuration may ask for can be added to any clock without overflow. */
+constexpr uint64_t PARSE_DURATION_MAX_MS = 36500ULL * 24 * 3600 * 1000;
+/* "250ms", "30s", "5m", "24h", "7d": a duration in milliseconds, one unit, at most
+ * PARSE_DURATION_MAX_MS. INVALID otherwise. */
 [[nodiscard]] bool parse_duration_ms(const char *text, uint64_t *ret, struct error *err);
 /* RFC 3339 in UTC, whole seconds ("2026-11-23T06:00:00Z"), from Unix milliseconds; ret has
  * TIME_TEXT_SIZE characters. Returns ret. */

@@ -29,14 +29,18 @@ void testlib_assert_contains(const char *text, const char *part, const char *fil
 /* An output pointer that was not written: compare after a failure. */
 #define POISON ((void *)(uintptr_t)0xa5a5a5a5a5a5a5a5)
 
-/* A fresh folder under $TMPDIR or /tmp; removed with all in it by folder_remove. Static text. */
+/* A fresh folder under $TMPDIR or /tmp, whose path is put into ret and returned; removed with all in
+ * it by testlib_folder_remove. */
 char *testlib_folder(char ret[static 64]);
 void testlib_folder_remove(const char *path);
 
-/* Runs `body` with the 1st, 2nd, … allocation failing until it succeeds, and asserts that each
- * failure was EXHAUSTED. `body` returns what the code under test returned. */
+/* Runs `body` with the 1st, 2nd, … allocation failing until it makes fewer, and asserts that each
+ * failed allocation came out as EXHAUSTED and that the last round, in which none failed, succeeded.
+ * `body` returns what the code under test returned, and frees what that made; it must allocate at
+ * least once. Allocations of foreign libraries are not counted. */
 void testlib_allocation_sweep(bool (*body)(void *arg, struct error *err), void *arg);
 
 /* The path of `name` in the test data of other makers (POSTERN_TEST_DATA, else ../shared/data
- * beside the checkout); where it is absent prints "skipped: no test data" and skips the test. */
+ * beside the checkout); where it is absent prints "skipped: no test data" and skips the test.
+ * Valid until the next call. */
 const char *testlib_data(const char *name);
