@@ -63,3 +63,25 @@ function(postern_protos name)
   target_link_libraries(${name} PUBLIC PkgConfig::libprotobuf-c)
   set_target_properties(${name} PROPERTIES POSTERN_PROTO_OUT ${out} POSTERN_PROTO_ROOT ${arg_ROOT})
 endfunction()
+
+# postern_stubs(NAME PROTOS target FILES a.proto…)
+# A static library of typed handlers and clients over lib/rpc for the services in FILES, which are
+# among the SERVICES of the postern_protos target: #include "postern/v1/secret.rpc.h".
+function(postern_stubs name)
+  cmake_parse_arguments(arg "" "PROTOS" "FILES" ${ARGN})
+  get_target_property(root ${arg_PROTOS} POSTERN_PROTO_ROOT)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${name}.gen)
+  file(MAKE_DIRECTORY ${out})
+  set(sources)
+  foreach(proto ${arg_FILES})
+    string(REGEX REPLACE "\\.proto$" "" stem ${proto})
+    postern_protoc(
+      PROTO ${proto} ROOT ${root} OUTPUT ${out}/${stem}.rpc.c ${out}/${stem}.rpc.h
+      ARGS --plugin=protoc-gen-postern=$<TARGET_FILE:protoc-gen-postern> --postern_out=${out}
+      DEPENDS protoc-gen-postern)
+    list(APPEND sources ${out}/${stem}.rpc.c ${out}/${stem}.rpc.h)
+  endforeach()
+  add_library(${name} STATIC ${sources})
+  target_include_directories(${name} PUBLIC ${out})
+  target_link_libraries(${name} PUBLIC rpc ${arg_PROTOS})
+endfunction()

@@ -1,5 +1,5 @@
 /*
- * What every Postern program does before and after its own work: options, configuration, logging,
+ * What every daemon of Postern does before and after its own work: options, configuration, logging,
  * signals, drain, exit code.
  *
  *     PROGRAM [--config FILE] [--check-config] [--version] [--help]
@@ -16,10 +16,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "loop/loop.h"
+#include "program/config.h"
 
-#include <protobuf-c/protobuf-c.h>
+#include "postern/v1/config.pb-c.h"
 
-struct daemon_run; /* what runs: given to `start`, told by daemon_stopped */
+struct daemon_run; /* one run of a daemon, from `start` to `stop` */
 
 struct daemon {
     const char *name;           /* "postern-node" */
@@ -27,15 +28,13 @@ struct daemon {
     const char *default_config; /* path */
     const ProtobufCMessageDescriptor *config;
 
-    /* What the message's types can't say: durations, addresses, IDs. Errors by error_set_field; the
-     * caller puts the file's name in front. */
-    bool (*check)(const ProtobufCMessage *config, struct error *err);
-    /* Starts the work on `loop`. The configuration, checked, is borrowed until the next reload or
-     * until `stop` returned. `*ret_state` goes to the calls below. */
-    bool (*start)(struct daemon_run *run, struct loop *loop, const ProtobufCMessage *config,
-                  void **ret_state, struct error *err);
-    /* Takes over a new, checked configuration, or refuses it and keeps the old one; INVALID names
-     * a setting that needs a restart. */
+    config_check *check;
+    /* The message's log section, or null for the defaults. */
+    const Postern__V1__LogConfig *(*log)(const ProtobufCMessage *config);
+    /* Starts the work. `*ret_state` goes to the calls below. */
+    bool (*start)(struct daemon_run *run, void **ret_state, struct error *err);
+    /* Takes over a new, checked configuration, or refuses it and keeps the old one (a setting that
+     * needs a restart is INVALID, with its field). Null: only the log's settings can be reloaded. */
     bool (*reload)(void *state, const ProtobufCMessage *config, struct error *err);
     /* Accept nothing new; finish what runs; then call daemon_stopped. */
     void (*drain)(void *state);
@@ -58,14 +57,13 @@ struct daemon_verb {
 /* All of main. Returns the process's exit code. */
 int daemon_main(const struct daemon *daemon, int argc, char **argv);
 
+struct loop *daemon_loop(struct daemon_run *run);
+/* The configuration in force, checked; borrowed until the next reload. */
+const ProtobufCMessage *daemon_config(const struct daemon_run *run);
+/* The path of its file, for config_path_resolve. */
+const char *daemon_config_path(const struct daemon_run *run);
+
 /* The work is over: daemon_main stops the loop, calls `stop` and returns. With an error that is the
  * reason, it is logged and gives the exit code; NULL after a drain. May come at any time after
  * `start` began; only the first counts. */
 void daemon_stopped(struct daemon_run *run, const struct error *err);
-
-/* Reads a duration that `check` has seen already; for use after it. */
-uint64_t duration_ms(const char *text);
-/* For `check`: INVALID with the field's name unless `text` is a duration of at least `min` and at
- * most `max` milliseconds. */
-[[nodiscard]] bool duration_check(const char *field, const char *text, uint64_t min, uint64_t max,
-                                  struct error *err);
