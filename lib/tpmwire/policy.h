@@ -24,20 +24,10 @@
 /* TPM2_PolicyCommandCode (§23.11). */
 [[nodiscard]] bool policy_command_code(TPM2B_DIGEST *policy, TPM2_CC command, struct error *err);
 
-/* TPM2_PolicySecret (§23.4): `entity` is a Name, which for a hierarchy is its handle's four bytes. */
+/* TPM2_PolicySecret (§23.4): `entity` is a Name; that of a hierarchy is by
+ * name_of_handle. */
 [[nodiscard]] bool policy_secret(TPM2B_DIGEST *policy, const TPM2B_NAME *entity,
                                  struct slice policy_ref, struct error *err);
-
-/* TPM2_PolicyAuthorizeNV (§23.22): the digest starts over, whatever was before. */
-[[nodiscard]] bool policy_authorize_nv(TPM2B_DIGEST *policy, const TPM2B_NAME *index,
-                                       struct error *err);
-
-/* TPM2_PolicyOR (§23.6): 2 to 8 branches of the policy's size; the digest starts over. */
-[[nodiscard]] bool policy_or(TPM2B_DIGEST *policy, const TPM2B_DIGEST *branches, size_t count,
-                             struct error *err);
-
-/* The Name of a permanent handle or PCR: the handle itself, big-endian (Part 1 §16). */
-void name_of_handle(TPM2_HANDLE handle, TPM2B_NAME *ret);
 
 /* operandB of the node key's PolicyNV: the limit as 8 bytes, big-endian as the TPM keeps counters;
  * compared with TPM2_EO_UNSIGNED_LE at offset 0. */

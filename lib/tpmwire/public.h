@@ -35,6 +35,9 @@ constexpr size_t PUBLIC_AREA_WIRE_MAX = 1024;
 [[nodiscard]] bool name_qualified_primary(TPMI_RH_HIERARCHY hierarchy, const TPM2B_NAME *name,
                                           TPM2B_NAME *ret, struct error *err);
 
+/* The Name of a permanent handle or PCR: the handle itself, big-endian (Part 1 §16). */
+void name_of_handle(TPM2_HANDLE handle, TPM2B_NAME *ret);
+
 /* Equal size and bytes. */
 [[nodiscard]] bool name_equal(const TPM2B_NAME *a, const TPM2B_NAME *b);
 

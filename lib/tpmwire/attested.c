@@ -1,0 +1,46 @@
+#include "tpmwire/attested.h"
+
+#include "wire.h"
+
+#include <tss2/tss2_mu.h>
+
+bool attested_parse(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, struct error *err)
+{
+    if (bytes.len > sizeof(TPMS_ATTEST)) {
+        return error_set(err, ERROR_INVALID, "attestation has %zu bytes: at most %zu are allowed",
+                         bytes.len, sizeof(TPMS_ATTEST));
+    }
+    /* Magic and type first, by hand: they say what the rest is, and their errors are the ones that
+     * an operator should read. */
+    struct reader r = reader(bytes);
+    TPM2_GENERATED magic = reader_u32(&r);
+    TPMI_ST_ATTEST found = reader_u16(&r);
+    if (!reader_ok(&r)) {
+        return error_set(err, ERROR_INVALID, "attestation is truncated");
+    }
+    if (magic != TPM2_GENERATED_VALUE) {
+        return error_set(err, ERROR_INVALID, "attestation: magic is 0x%08x: no TPM made this",
+                         magic);
+    }
+    if (found != type) {
+        return error_set(err, ERROR_INVALID, "attestation: type is 0x%04x instead of 0x%04x",
+                         found, type);
+    }
+    TPMS_ATTEST attested = {0};
+    size_t used = 0;
+    TSS2_RC rc = Tss2_MU_TPMS_ATTEST_Unmarshal(bytes.data, bytes.len, &used, &attested);
+    if (rc != TSS2_RC_SUCCESS) {
+        return wire_malformed(err, rc, "attestation");
+    }
+    uint8_t again[sizeof(TPMS_ATTEST)];
+    size_t len = 0;
+    rc = Tss2_MU_TPMS_ATTEST_Marshal(&attested, again, sizeof again, &len);
+    if (rc != TSS2_RC_SUCCESS) {
+        return wire_malformed(err, rc, "attestation");
+    }
+    if (!wire_canonical(bytes, used, slice(again, len), "attestation", err)) {
+        return false;
+    }
+    *ret = attested;
+    return true;
+}

@@ -1,0 +1,51 @@
+#include "wire.h"
+
+bool wire_sized(struct slice wire, size_t max, const char *what, struct slice *ret,
+                struct error *err)
+{
+    if (wire.len > max) {
+        return error_set(err, ERROR_INVALID, "%s has %zu bytes: at most %zu are allowed", what,
+                         wire.len, max);
+    }
+    struct reader r = reader(wire);
+    size_t size = reader_u16(&r);
+    struct slice body = reader_take(&r, size);
+    if (!reader_ok(&r)) {
+        return error_set(err, ERROR_INVALID, "%s is truncated", what);
+    }
+    if (!reader_end(&r)) {
+        return error_set(err, ERROR_INVALID, "%s has %zu trailing bytes", what, r.rest.len);
+    }
+    *ret = body;
+    return true;
+}
+
+bool wire_put_sized(struct buf *ret, struct slice body, struct error *err)
+{
+    buf_put_u16(ret, (uint16_t)body.len);
+    buf_put(ret, body);
+    return buf_ok(ret, err);
+}
+
+bool wire_malformed(struct error *err, TSS2_RC code, const char *what)
+{
+    return error_set_native(err, ERROR_INVALID, ERROR_DOMAIN_TPM, code, nullptr, "malformed %s",
+                            what);
+}
+
+bool wire_canonical(struct slice wire, size_t used, struct slice again, const char *what,
+                    struct error *err)
+{
+    if (used != wire.len) {
+        return error_set(err, ERROR_INVALID, "%s has %zu trailing bytes", what, wire.len - used);
+    }
+    if (!slice_equal(wire, again)) {
+        return error_set(err, ERROR_INVALID, "%s is not in its canonical form", what);
+    }
+    return true;
+}
+
+bool wire_strong_hash(TPMI_ALG_HASH alg)
+{
+    return alg == TPM2_ALG_SHA256 || alg == TPM2_ALG_SHA384 || alg == TPM2_ALG_SHA512;
+}
