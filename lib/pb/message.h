@@ -20,7 +20,7 @@
 
 /* What a peer may make us do. Each is the bound of an attack:
  *   size      bytes on the wire
- *   nesting   messages within messages, the outermost counted: stack
+ *   nesting   messages within messages, the outermost counted, at most PB_NESTING_MAX: stack
  *   memory    bytes that unpack allocates, its scratch included: "0a 00" repeated is a message and a
  *             pointer each time
  *   elements  fields, and elements of packed fields, in the whole message: CPU, and small blocks */
