@@ -26,15 +26,16 @@
 struct loop;
 struct store;
 
-constexpr size_t STORE_QUEUE_MAX = 1024; /* waiting transactions of each kind; a flood of requests
+constexpr size_t STORE_QUEUE_MAX = 1024;   /* waiting transactions of each kind; a flood of requests
                                           * is refused, not queued until memory is out */
-constexpr unsigned STORE_ATTEMPTS_MAX = 6;        /* of one transaction; contention can't livelock */
-constexpr uint64_t STORE_DEADLINE_MS = 10'000;    /* where the options name none */
+constexpr unsigned STORE_ATTEMPTS_MAX = 6; /* of one transaction; contention can't livelock */
+constexpr uint64_t STORE_DEADLINE_MS = 10'000; /* where the options name none */
 constexpr uint64_t STORE_DEADLINE_MAX_MS = 600'000;
 
 /* One step of the schema: a script of statements, applied once, in one transaction. Once released
  * neither name nor script may change (the database holds their hash). A script holds no transaction
- * control, ATTACH or PRAGMA. */
+ * control, ATTACH or PRAGMA. Foreign keys are checked when it is through, not while it runs, and their
+ * actions (cascades) don't happen: so it can rebuild a table that others refer to. */
 struct store_migration {
     const char *name; /* "0001-nodes" */
     const char *sql;
@@ -66,9 +67,10 @@ struct store_options {
 [[nodiscard]] bool store_open(struct loop *loop, const struct store_options *options,
                               struct store **ret, struct error *err);
 
-/* Refuses new work, finishes what is queued (each within its deadline), calls the `done` of each,
- * closes the database and releases PATH.lock. Blocks. NULL is fine; returns NULL. Not from inside
- * `done`. */
+/* Waits for the running transactions, whose outcome stands; the waiting ones get CANCELLED. Each
+ * `done` that is still due is called inside this call (asking for another transaction there is
+ * CONFLICT). Closes the database and releases PATH.lock. A program that drains waits for its `done`s
+ * first. It may be called from a `done`. NULL is fine; returns NULL. */
 struct store *store_free(struct store *store);
 DEFINE_CLEANUP(store_free, struct store)
 
@@ -78,21 +80,24 @@ DEFINE_CLEANUP(store_free, struct store)
  * touch the loop, nor block on anything but the database. */
 typedef bool store_run(struct tx *tx, void *arg, struct error *err);
 
-/* The outcome, on the loop, exactly once for each accepted transaction. */
+/* The outcome, on the loop, exactly once for each accepted transaction. err is NULL if ok. */
 typedef void store_done(void *arg, bool ok, const struct error *err);
 
 /*
  * Queues a transaction that may write. It sees and keeps the database as if it ran alone
  * (serializable). Contention is retried as a whole, at most STORE_ATTEMPTS_MAX times, before the
- * deadline, which counts from this call (deadline_ms ≤ STORE_DEADLINE_MAX_MS; 0: the store's own).
- * False (and `done` is not called): EXHAUSTED, queue full or out of memory.
+ * deadline, which counts from this call (at most STORE_DEADLINE_MAX_MS; 0: the store's own).
+ * False (and `done` is not called): EXHAUSTED, queue full or out of memory; CONFLICT, the store is
+ * being freed; INTERNAL, it was opened without a loop.
  * What `done` gets, besides errors that `run` made:
  *   TIMEOUT      the deadline passed in the queue or in `run`
  *   UNAVAILABLE  still locked when the deadline or the attempts were over; an I/O error. After an I/O
  *                error at commit the effects are normally gone, but may be back after a crash, so a
  *                caller that repeats must bear to find its work done
  *   EXHAUSTED    disk full
- *   INTERNAL     damage; or `run` claims success after a statement failed (tx.h)
+ *   CANCELLED    store_free came first
+ *   INTERNAL     damage; a cursor that `run` left open
+ *   and what a failed statement said (tx.h), even where `run` returned true
  */
 [[nodiscard]] bool store_transact(struct store *store, store_run *run, store_done *done, void *arg,
                                   uint64_t deadline_ms, struct error *err);

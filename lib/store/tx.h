@@ -2,9 +2,9 @@
  * struct tx: statements inside one transaction of a store (store/store.h).
  *
  * The text of a statement is the same for every database: placeholders are $1, $2 … and each of
- * the parameters given is used (any order, repeated if you like); one statement a call; no
- * transaction control, ATTACH or PRAGMA. Text is for the statements of the program: it must be a
- * constant, never put together from foreign bytes. Prepared statements are kept (TX_CACHE_MAX).
+ * the parameters given is used (in any order, repeated if you like); one statement a call; SELECT,
+ * INSERT, UPDATE and DELETE alone (the schema belongs to migrations). It is a constant of the
+ * program, never put together from foreign bytes. Prepared statements are kept (TX_CACHE_MAX).
  *
  * A statement that fails dooms its transaction, as in PostgreSQL: later ones fail with the same
  * error, and nothing is committed, whatever `run` returns. What may already be there is asked for in
@@ -27,7 +27,7 @@
 #include "base/slice.h"
 
 constexpr size_t TX_VALUE_MAX = 4 * 1024 * 1024; /* bytes of a text or blob: the largest message of
-                                                  * a peer; rows stay below it too */
+                                                  * a peer; a row has at most twice that */
 constexpr size_t TX_PARAMS_MAX = 32;             /* placeholders of one statement */
 constexpr size_t TX_CACHE_MAX = 64;              /* prepared statements of a connection */
 
