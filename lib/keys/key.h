@@ -22,7 +22,7 @@ enum key_kind {
     KEY_ML_DSA_65, /* FIPS 204, pure, empty context */
 };
 
-constexpr size_t KEY_FILE_MAX = 64 * 1024;    /* a hostile file would fill memory */
+constexpr size_t KEY_FILE_MAX = 64 * 1024;     /* a hostile file would fill memory */
 constexpr size_t KEY_SIGNATURE_MAX = 4 * 1024; /* ML-DSA-65 has 3309 bytes */
 
 /* Opens the first private key at `uri`. A key file that group or others can read is DENIED.

@@ -25,21 +25,19 @@ void loop_run(struct loop *loop);
  * one return at once. */
 void loop_stop(struct loop *loop);
 
-/* Not inside a callback of the loop, and after worker_free of its workers. Closes what is still
- * open on it (streams get their `closed`, listeners must have been freed), runs the tasks that were
- * posted, forgets timers and signals. NULL is fine; returns NULL. */
+/* Not inside a callback of the loop, and after worker_free and listener_free of what is on it (a
+ * listener that is left aborts the process). Closes the streams that are still open, with their
+ * `closed`, runs the tasks that were posted, forgets timers and signals. NULL is fine; returns
+ * NULL. */
 struct loop *loop_free(struct loop *loop);
 DEFINE_CLEANUP(loop_free, struct loop)
-
-/* Milliseconds since boot (base/clock.h), read once per round of the loop: for deadlines. */
-uint64_t loop_now(const struct loop *loop);
 
 /* A task: embedded in what it belongs to, so that posting allocates nothing and can't fail. */
 struct task {
     void (*run)(void *arg);
     void *arg;
-    struct task *next; /* private */
-    bool posted;       /* private, under the loop's lock */
+    struct task *next; /* private, under the loop's lock, as the next */
+    uint64_t sequence; /* 0: not posted */
 };
 
 /* Runs task->run(task->arg) once on the loop's thread, in the order of posting. A task that is
@@ -51,23 +49,23 @@ void loop_post(struct loop *loop, struct task *task);
 void loop_unpost(struct loop *loop, struct task *task);
 
 /* A one-shot timer, embedded in what it belongs to; it costs a heap operation, no allocation, no
- * system call while an earlier one runs. All members are private. */
+ * system call. All members are private. */
 struct timer {
     struct loop *loop;
     void (*fire)(void *arg);
     void *arg;
-    uint64_t due;   /* boot clock, ms */
-    uint64_t order; /* among equals, first started fires first */
+    uint64_t due;                           /* boot clock, ms */
+    uint64_t order;                         /* among equals, first started fires first */
     struct timer *child, *sibling, *before; /* pairing heap */
     bool running;
 };
 
 /* A stopped timer. */
 void timer_init(struct timer *timer, struct loop *loop, void (*fire)(void *arg), void *arg);
-/* Fires once when loop_now reaches `due` (boot clock, ms), at once if that has passed, never
+/* Fires once when the boot clock (clock_boot_ms) reaches `due`, at once if that has passed, never
  * inside this call. A running timer is restarted. */
 void timer_start_at(struct timer *timer, uint64_t due);
-/* … `delay` milliseconds from loop_now. */
+/* … `delay` milliseconds from now. */
 void timer_start(struct timer *timer, uint64_t delay);
 /* After this it does not fire, and its memory may go. Fine on a stopped one. */
 void timer_stop(struct timer *timer);

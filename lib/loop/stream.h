@@ -39,8 +39,8 @@ struct stream_events {
 };
 
 /* Begins to connect; `connected` or `failed` says how it ended. A host name is resolved off the
- * loop and its addresses are tried in turn. `deadline` is on the boot clock in ms (loop_now + …),
- * 0 for none; missing it is TIMEOUT. `events` is borrowed until `closed` (a static table).
+ * loop and its addresses are tried in turn. `deadline` is on the boot clock in ms
+ * (clock_boot_ms() + …), 0 for none; missing it is TIMEOUT. `events` is borrowed until `closed` (a static table).
  * Errors at once: EXHAUSTED, INVALID (ADDRESS_NONE, port 0); later: UNAVAILABLE (refused,
  * unreachable, unknown host), NOT_FOUND (no socket file), DENIED, TIMEOUT. */
 [[nodiscard]] bool stream_connect(struct loop *loop, const struct address *address,
@@ -57,8 +57,9 @@ void stream_read_pause(struct stream *stream);
 
 /* Sends the bytes of `bytes`, in order; takes them (`bytes` is empty afterwards, also on failure).
  * It writes at once as much as the kernel takes and queues the rest. Errors: EXHAUSTED (memory, or
- * a buf that failed), CONFLICT (not connected, shut down, failed or closed). A connection that
- * broke is told by `failed`, not here. */
+ * a buf that failed), CONFLICT (not connected, shut down, failed or closed). For want of memory a
+ * part may have been sent: close the stream. A connection that broke is told by `failed`, not
+ * here. */
 [[nodiscard]] bool stream_write(struct stream *stream, struct buf *bytes, struct error *err);
 /* Bytes that wait to be written. */
 size_t stream_queued(const struct stream *stream);

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "keys/key.h"
 
+#include <openssl/safestack.h>
 #include <openssl/types.h>
 
 constexpr size_t TLS_HANDSHAKE_MAX = 64 * 1024; /* a peer that feeds a handshake without end */
@@ -33,8 +34,8 @@ enum tls_verify {
 
 /* The peer's certificates as sent; borrowed, valid as long as the session. */
 struct tls_peer {
-    X509 *leaf;             /* NULL: the peer sent none */
-    STACK_OF(X509) *others; /* intermediates, unchecked, without the leaf; may be NULL or empty */
+    X509 *leaf;              /* NULL: the peer sent none */
+    STACK_OF(X509) * others; /* intermediates, unchecked, without the leaf; may be NULL or empty */
 };
 
 struct tls_config {

@@ -1,0 +1,497 @@
+#include "ends.h"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+static struct loop *new_loop(void)
+{
+    struct error err = {0};
+    struct loop *loop;
+    assert_ok(loop_new(&loop, &err));
+    return loop;
+}
+
+static void talk(const char *listen, const char *peer_prefix)
+{
+    struct server server;
+    struct end client;
+    char name[ADDRESS_TEXT_SIZE];
+    server_init(&server, new_loop(), listen);
+    server.ends[0].echo = true;
+    server_connect(&server, &client);
+    struct end *served = &server.ends[0];
+    stream_peer_name(client.stream, name);
+    assert_memory_equal(name, peer_prefix, strlen(peer_prefix));
+    client.stop_at = 10;
+    end_send(&client, "hello");
+    end_send(&client, "world");
+    loop_run(server.loop);
+    assert_true(slice_is(buf_slice(&client.heard), "helloworld"));
+
+    /* An end of one direction leaves the other. */
+    served->stop_on_event = true;
+    stream_shutdown(client.stream);
+    stream_shutdown(client.stream);
+    loop_run(server.loop);
+    assert_int_equal(served->ended, 1);
+    client.stop_at = 13;
+    end_send(served, "bye");
+    loop_run(server.loop);
+    assert_true(slice_is(buf_slice(&client.heard), "helloworldbye"));
+    struct error err = {0};
+    struct buf more;
+    buf_init(&more, 10);
+    buf_put_u8(&more, 1);
+    assert_fails(stream_write(client.stream, &more, &err), ERROR_CONFLICT);
+    assert_null(more.data); /* taken all the same */
+
+    client.stop_on_event = true;
+    assert_null(stream_close(client.stream));
+    assert_int_equal(client.closed, 0); /* not inside the call */
+    loop_run(server.loop);
+    assert_int_equal(client.closed, 1);
+    assert_int_equal(client.failed + client.ended, 0);
+    server_done(&server);
+    assert_int_equal(served->closed, 1); /* by loop_free */
+    buf_done(&client.heard);
+}
+
+static void talks_over_tcp(void **state)
+{
+    (void)state;
+    talk("127.0.0.1:0", "127.0.0.1:");
+}
+
+static void talks_over_ipv6(void **state)
+{
+    (void)state;
+    int probe = socket(AF_INET6, SOCK_STREAM, 0);
+    if (probe < 0 || access("/proc/net/if_inet6", F_OK) != 0) {
+        print_message("skipped: no IPv6 on this machine\n");
+        skip();
+    }
+    close(probe);
+    talk("[::1]:0", "[::1]:");
+}
+
+static void talks_over_unix(void **state)
+{
+    (void)state;
+    char folder[64], text[128];
+    testlib_folder(folder);
+    snprintf(text, sizeof text, "unix:%s/s", folder);
+    talk(text, text);
+    testlib_folder_remove(folder);
+}
+
+static void resolves_names(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct server server;
+    struct end client;
+    struct address bound;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    listener_address(server.listener, &bound);
+    struct address name = address_of("localhost:1");
+    name.port = bound.port; /* ::1 refuses first, where it exists; then 127.0.0.1 */
+    end_init(&client, server.loop);
+    client.stop_on_event = true;
+    assert_ok(stream_connect(server.loop, &name, clock_boot_ms() + 10'000, &END_EVENTS, &client,
+                             &client.stream, &err));
+    loop_run(server.loop);
+    assert_int_equal(client.connected, 1);
+    server_done(&server);
+    assert_int_equal(client.closed, 1);
+}
+
+static void connect_expecting(const struct address *to, uint64_t deadline, enum error_class class,
+                              const char *says)
+{
+    struct error err = {0};
+    struct end client;
+    struct loop *loop = new_loop();
+    end_init(&client, loop);
+    client.stop_on_event = true;
+    client.close_on_fail = true; /* inside the callback */
+    assert_ok(stream_connect(loop, to, deadline, &END_EVENTS, &client, &client.stream, &err));
+    assert_int_equal(client.failed, 0);
+    loop_run(loop);
+    assert_int_equal(client.failed, 1);
+    err = client.err;
+    assert_fails(false, class);
+    assert_error_contains(says);
+    if (client.closed == 0) /* it may come in the same round */
+        loop_run(loop);
+    assert_int_equal(client.closed, 1);
+    assert_int_equal(client.connected, 0);
+    loop_free(loop);
+}
+
+static void says_why_it_cannot_connect(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    char folder[64], text[128];
+    testlib_folder(folder);
+    snprintf(text, sizeof text, "unix:%s/none", folder);
+    struct address to = address_of(text);
+    connect_expecting(&to, 0, ERROR_NOT_FOUND, "/none");
+    testlib_folder_remove(folder);
+
+    /* A port that was free a moment ago. */
+    struct loop *loop = new_loop();
+    struct listener *listener;
+    struct listener_options options = options_for("127.0.0.1:0");
+    assert_ok(listener_new(loop, &options, server_accepted, nullptr, &listener, &err));
+    listener_address(listener, &to);
+    listener_free(listener);
+    loop_free(loop);
+    connect_expecting(&to, clock_boot_ms() + 10'000, ERROR_UNAVAILABLE, "connection refused");
+
+    to = address_of("no-such-host.invalid:1");
+    connect_expecting(&to, clock_boot_ms() + 30'000, ERROR_UNAVAILABLE, "no-such-host.invalid:1");
+
+    struct stream *stream = POISON;
+    loop = new_loop();
+    to = address_of("127.0.0.1:0");
+    assert_fails(stream_connect(loop, &to, 0, &END_EVENTS, nullptr, &stream, &err), ERROR_INVALID);
+    to = (struct address){0};
+    assert_fails(stream_connect(loop, &to, 0, &END_EVENTS, nullptr, &stream, &err), ERROR_INVALID);
+    to = (struct address){.kind = ADDRESS_IPV4, .host = "localhost", .port = 1};
+    assert_fails(stream_connect(loop, &to, 0, &END_EVENTS, nullptr, &stream, &err), ERROR_INVALID);
+    assert_ptr_equal(stream, POISON);
+    loop_free(loop);
+}
+
+/* A listening socket that nobody accepts from. */
+static int listening_socket(int backlog, struct address *ret)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, len), 0);
+    assert_int_equal(listen(fd, backlog), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    *ret = address_of("127.0.0.1:1");
+    ret->port = ntohs(at.sin_port);
+    return fd;
+}
+
+/* … and whose backlog is full: what connects now waits. */
+static void a_deadline_ends_connecting(void **state)
+{
+    (void)state;
+    struct address to;
+    int sockets[4] = {listening_socket(0, &to)};
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons(to.port)};
+    for (size_t i = 1; i < ARRAY_LEN(sockets); i++) {
+        sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)connect(sockets[i], (struct sockaddr *)&at, sizeof at);
+    }
+    uint64_t begin = clock_boot_ms();
+    connect_expecting(&to, begin + 50, ERROR_TIMEOUT, "no answer in time");
+    assert_true(clock_boot_ms() - begin >= 50);
+    for (size_t i = 0; i < ARRAY_LEN(sockets); i++)
+        close(sockets[i]);
+}
+
+static void close_while_connecting(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    static const char *const targets[] = {"127.0.0.1:9", "localhost:9", "unix:/nonexistent/s"};
+    for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
+        struct loop *loop = new_loop();
+        struct address to = address_of(targets[i]);
+        struct end client;
+        end_init(&client, loop);
+        client.stop_on_event = true;
+        assert_ok(stream_connect(loop, &to, clock_boot_ms() + 10'000, &END_EVENTS, &client,
+                                 &client.stream, &err));
+        struct buf early;
+        buf_init(&early, 10);
+        buf_put_u8(&early, 1);
+        assert_fails(stream_write(client.stream, &early, &err), ERROR_CONFLICT);
+        stream_shutdown(client.stream);
+        stream_close(client.stream);
+        stream_close(client.stream);
+        loop_run(loop);
+        assert_int_equal(client.closed, 1);
+        assert_int_equal(client.connected + client.failed, 0);
+        loop_free(loop);
+    }
+}
+
+static void backpressure_counts_and_drains(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct server server;
+    struct end client;
+    constexpr size_t PART = 1 << 20;
+    constexpr size_t PARTS = 16;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    struct end *served = &server.ends[0];
+    stream_read_pause(served->stream);
+    for (size_t i = 0; i < PARTS; i++) {
+        struct buf bytes;
+        buf_init(&bytes, PART);
+        uint8_t *at = buf_extend(&bytes, PART);
+        assert_non_null(at);
+        for (size_t j = 0; j < PART; j++)
+            at[j] = (uint8_t)(i * 31 + j * 7 + (j >> 8));
+        assert_ok(stream_write(client.stream, &bytes, &err));
+    }
+    size_t queued = stream_queued(client.stream);
+    assert_true(queued > 0 && queued < PART * PARTS);
+    run_for(server.loop, 20);
+    assert_int_equal(client.drained, 0);
+    assert_int_equal(served->heard.len, 0); /* paused */
+    served->stop_at = PART * PARTS;
+    stream_read_start(served->stream);
+    stream_read_start(served->stream);
+    loop_run(server.loop);
+    run_for(server.loop, 5);
+    assert_int_equal(client.drained, 1);
+    assert_int_equal(stream_queued(client.stream), 0);
+    assert_int_equal(served->heard.len, PART * PARTS);
+    for (size_t i = 0; i < PARTS; i++)
+        for (size_t j = 0; j < PART; j++)
+            if (served->heard.data[i * PART + j] != (uint8_t)(i * 31 + j * 7 + (j >> 8)))
+                fail_msg("byte %zu of part %zu is wrong", j, i);
+
+    /* Closing drops what is queued, and says nothing more. */
+    stream_read_pause(served->stream);
+    for (size_t i = 0; i < PARTS; i++) {
+        struct buf bytes;
+        buf_init(&bytes, PART);
+        assert_non_null(buf_extend(&bytes, PART));
+        assert_ok(stream_write(client.stream, &bytes, &err));
+    }
+    assert_true(stream_queued(client.stream) > 0);
+    client.stop_on_event = true;
+    stream_close(client.stream);
+    loop_run(server.loop);
+    assert_int_equal(client.closed, 1);
+    assert_int_equal(client.drained, 1);
+    assert_int_equal(client.failed, 0);
+    buf_done(&client.heard);
+    server_done(&server);
+}
+
+static void pause_holds_inside_read(void **state)
+{
+    (void)state;
+    struct server server;
+    struct end client;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    struct end *served = &server.ends[0];
+    served->pause_on_read = true;
+    served->stop_at = 1;
+    end_send(&client, "one");
+    loop_run(server.loop);
+    size_t heard = served->heard.len;
+    end_send(&client, "two");
+    run_for(server.loop, 10);
+    assert_int_equal(served->heard.len, heard);
+    stream_read_start(served->stream);
+    loop_run(server.loop);
+    assert_true(slice_is(buf_slice(&served->heard), "onetwo"));
+    server_done(&server);
+    buf_done(&client.heard);
+}
+
+static void a_callback_may_close_its_stream(void **state)
+{
+    (void)state;
+    struct server server;
+    struct end client;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    struct end *served = &server.ends[0];
+    served->close_on_read = true;
+    served->stop_on_event = true;
+    client.close_on_end = true;
+    end_send(&client, "x");
+    loop_run(server.loop);
+    assert_int_equal(served->closed, 1);
+    run_for(server.loop, 10);
+    assert_int_equal(client.ended, 1);
+    assert_int_equal(client.closed, 1);
+    server_done(&server);
+    buf_done(&client.heard);
+}
+
+static void a_reset_is_a_failure_once(void **state)
+{
+    (void)state;
+    struct server server;
+    struct end client;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    struct end *served = &server.ends[0];
+    /* Closing with unread bytes makes TCP reset. */
+    stream_read_pause(served->stream);
+    end_send(&client, "never read");
+    run_for(server.loop, 5);
+    stream_close(served->stream);
+    client.stop_on_event = true;
+    loop_run(server.loop);
+    assert_int_equal(client.failed, 1);
+    assert_int_equal(client.err.class, ERROR_UNAVAILABLE);
+    assert_string_equal(error_domain_name(client.err.domain), "uv");
+    struct error err = {0};
+    struct buf bytes;
+    buf_init(&bytes, 10);
+    buf_put_u8(&bytes, 1);
+    assert_fails(stream_write(client.stream, &bytes, &err), ERROR_CONFLICT);
+    client.stop_on_event = false;
+    stream_read_start(client.stream);
+    run_for(server.loop, 5);
+    server_done(&server);
+    assert_int_equal(client.closed, 1);
+}
+
+static void a_failed_buf_is_not_sent(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct server server;
+    struct end client;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    struct buf bytes;
+    buf_init(&bytes, 2);
+    buf_put(&bytes, slice_str("too long"));
+    assert_fails(stream_write(client.stream, &bytes, &err), ERROR_EXHAUSTED);
+    buf_init(&bytes, 2);
+    assert_ok(stream_write(client.stream, &bytes, &err)); /* nothing to send is fine */
+    run_for(server.loop, 5);
+    assert_int_equal(server.ends[0].heard.len, 0);
+    server_done(&server);
+}
+
+static void knows_the_peer_of_a_unix_socket(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    char folder[64], text[128];
+    testlib_folder(folder);
+    snprintf(text, sizeof text, "unix:%s/s", folder);
+    struct server server;
+    struct end client;
+    server_init(&server, new_loop(), text);
+    server_connect(&server, &client);
+    struct stream_peer peer = {0};
+    assert_ok(stream_peer(server.ends[0].stream, &peer, &err));
+    assert_int_equal(peer.uid, getuid());
+    assert_int_equal(peer.gid, getgid());
+    assert_int_equal(peer.pid, getpid());
+    int pidfd = -7;
+    if (stream_peer_pidfd(server.ends[0].stream, &pidfd, &err)) {
+        /* It is a pidfd (only those can be sent a signal 0 to), and of a live process. */
+        assert_int_equal(syscall(SYS_pidfd_send_signal, pidfd, 0, nullptr, 0), 0);
+        struct pollfd alive = {.fd = pidfd, .events = POLLIN};
+        assert_int_equal(poll(&alive, 1, 0), 0);
+        close(pidfd);
+    } else {
+        assert_int_equal(err.class, ERROR_UNAVAILABLE);
+        assert_error_contains("Linux 6.5");
+        assert_int_equal(pidfd, -7);
+    }
+    char name[ADDRESS_TEXT_SIZE];
+    assert_string_equal(stream_peer_name(server.ends[0].stream, name), "unix:");
+    server_done(&server);
+    testlib_folder_remove(folder);
+
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    assert_fails(stream_peer(server.ends[0].stream, &peer, &err), ERROR_INVALID);
+    assert_fails(stream_peer_pidfd(server.ends[0].stream, &pidfd, &err), ERROR_INVALID);
+    server_done(&server);
+}
+
+struct quiet_server {
+    struct loop *loop;
+    struct address address;
+};
+
+static bool connect_and_close(void *arg, struct error *err)
+{
+    struct quiet_server *server = arg;
+    struct end client;
+    end_init(&client, server->loop);
+    client.stream = POISON;
+    client.stop_on_event = true;
+    if (!stream_connect(server->loop, &server->address, 0, &END_EVENTS, &client, &client.stream,
+                        err)) {
+        assert_ptr_equal(client.stream, POISON);
+        run_for(server->loop, 1);
+        assert_int_equal(client.closed, 0);
+        return false;
+    }
+    loop_run(server->loop);
+    assert_int_equal(client.connected, 1);
+    stream_close(client.stream);
+    loop_run(server->loop);
+    assert_int_equal(client.closed, 1);
+    return true;
+}
+
+static void survives_want_of_memory(void **state)
+{
+    (void)state;
+    struct quiet_server server = {.loop = new_loop()};
+    int fd = listening_socket(8, &server.address); /* which accepts, and so allocates, nothing */
+    testlib_allocation_sweep(connect_and_close, &server);
+    close(fd);
+    loop_free(server.loop);
+}
+
+/* A write that does not go out at once needs memory for the rest. */
+static void a_write_survives_want_of_memory(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct server server;
+    struct end client;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    server_connect(&server, &client);
+    struct buf bytes;
+    buf_init(&bytes, 32 << 20);
+    assert_non_null(buf_extend(&bytes, 32 << 20));
+    mem_fail_after(1);
+    assert_fails(stream_write(client.stream, &bytes, &err), ERROR_EXHAUSTED);
+    mem_fail_after(0);
+    assert_null(bytes.data);
+    server_done(&server);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(talks_over_tcp),
+        cmocka_unit_test(talks_over_ipv6),
+        cmocka_unit_test(talks_over_unix),
+        cmocka_unit_test(resolves_names),
+        cmocka_unit_test(says_why_it_cannot_connect),
+        cmocka_unit_test(a_deadline_ends_connecting),
+        cmocka_unit_test(close_while_connecting),
+        cmocka_unit_test(backpressure_counts_and_drains),
+        cmocka_unit_test(pause_holds_inside_read),
+        cmocka_unit_test(a_callback_may_close_its_stream),
+        cmocka_unit_test(a_reset_is_a_failure_once),
+        cmocka_unit_test(a_failed_buf_is_not_sent),
+        cmocka_unit_test(knows_the_peer_of_a_unix_socket),
+        cmocka_unit_test(survives_want_of_memory),
+        cmocka_unit_test(a_write_survives_want_of_memory),
+    };
+    return cmocka_run_group_tests_name("stream", tests, nullptr, nullptr);
+}
