@@ -102,9 +102,11 @@ remove_tree() {
 
 # Does any process have this as its / ?
 root_in_use() {
-    local id
+    local id ids
     id=$(stat -c %d:%i "$1")
-    stat -Lc %d:%i /proc/[0-9]*/root 2>/dev/null | grep -qx "$id"
+    # Processes come and go, and some have none: not an error of stat's that we care for.
+    ids=$(stat -Lc %d:%i /proc/[0-9]*/root 2>/dev/null || true)
+    grep -qx "$id" <<<"$ids"
 }
 
 # ── Progress ─────────────────────────────────────────────────────────────────
@@ -134,8 +136,8 @@ step_is_at() {
 step_draw() {
     local before='' after=$'\n'
     [ ! -t 2 ] || before=$'\r\033[K' after=''
-    printf '%s  %-28s %4d s  %s%s' "$before" "$step_name" $((SECONDS - step_began)) \
-        "$step_text" "${1:-$after}" >&2
+    printf '%s  %-26s %4d s%s%s' "$before" "$step_name" $((SECONDS - step_began)) \
+        "${step_text:+  $step_text}" "${1:-$after}" >&2
 }
 
 step_end() {
