@@ -66,6 +66,8 @@ bool hkdf_sha256(const struct secret *key, struct slice salt, struct slice info,
     size_t n = 0;
     EVP_KDF *kdf;
 
+    if (!key)
+        return error_set(err, ERROR_INVALID, "HKDF: no key");
     if (len > 255 * SHA256_SIZE)
         return error_set(err, ERROR_INVALID, "HKDF: %zu bytes asked for, at most %zu are possible",
                          len, 255 * SHA256_SIZE);

@@ -22,7 +22,8 @@ constexpr size_t AEAD_TAG_SIZE = 16;
 [[nodiscard]] bool hmac_sha256(struct slice key, struct slice bytes,
                                uint8_t ret[static SHA256_SIZE], struct error *err);
 
-/* HKDF-Extract-and-Expand with SHA-256; 1 ≤ len ≤ 255 × 32, INVALID otherwise. */
+/* HKDF-Extract-and-Expand with SHA-256; 1 ≤ len ≤ 255 × 32. INVALID for another length,
+ * and without a key. */
 [[nodiscard]] bool hkdf_sha256(const struct secret *key, struct slice salt, struct slice info,
                                size_t len, struct secret **ret, struct error *err);
 

@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <stdatomic.h>
+#include <stdckdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,10 +19,12 @@ static bool mem_may(void)
 
 void *mem_new(size_t count, size_t size)
 {
-    if (!mem_may())
+    size_t bytes;
+
+    if (ckd_mul(&bytes, count, size) || !mem_may())
         return nullptr;
-    /* calloc(0, …) may return NULL, which callers would take for a failure. */
-    return calloc(count > 0 && size > 0 ? count : 1, count > 0 && size > 0 ? size : 1);
+    /* calloc(1, 0) may return NULL, which callers would take for a failure. */
+    return calloc(1, bytes > 0 ? bytes : 1);
 }
 
 void *mem_resize(void *old, size_t size)
