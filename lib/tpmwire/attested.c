@@ -4,23 +4,19 @@
 
 #include <tss2/tss2_mu.h>
 
-bool attested_parse(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, struct error *err)
+bool attested_read(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, size_t *ret_used,
+                   struct error *err)
 {
     if (bytes.len > sizeof(TPMS_ATTEST)) {
         return error_set(err, ERROR_INVALID, "attestation has %zu bytes: at most %zu are allowed",
                          bytes.len, sizeof(TPMS_ATTEST));
     }
-    /* Magic and type first, by hand: they say what the rest is, and their errors are the ones that
-     * an operator should read. */
+    /* The type first, by hand: it says what the rest is. */
     struct reader r = reader(bytes);
     TPM2_GENERATED magic = reader_u32(&r);
     TPMI_ST_ATTEST found = reader_u16(&r);
     if (!reader_ok(&r)) {
         return error_set(err, ERROR_INVALID, "attestation is truncated");
-    }
-    if (magic != TPM2_GENERATED_VALUE) {
-        return error_set(err, ERROR_INVALID, "attestation: magic is 0x%08x: no TPM made this",
-                         magic);
     }
     if (found != type) {
         return error_set(err, ERROR_INVALID, "attestation: type is 0x%04x instead of 0x%04x",
@@ -32,13 +28,39 @@ bool attested_parse(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, s
     if (rc != TSS2_RC_SUCCESS) {
         return wire_malformed(err, rc, "attestation");
     }
+    attested.magic = magic;
     uint8_t again[sizeof(TPMS_ATTEST)];
     size_t len = 0;
     rc = Tss2_MU_TPMS_ATTEST_Marshal(&attested, again, sizeof again, &len);
     if (rc != TSS2_RC_SUCCESS) {
         return wire_malformed(err, rc, "attestation");
     }
-    if (!wire_canonical(bytes, used, slice(again, len), "attestation", err)) {
+    if (!wire_canonical(slice(bytes.data, used), used, slice(again, len), "attestation", err)) {
+        return false;
+    }
+    *ret = attested;
+    *ret_used = used;
+    return true;
+}
+
+bool attested_check(const TPMS_ATTEST *attested, size_t used, size_t size, struct error *err)
+{
+    if (attested->magic != TPM2_GENERATED_VALUE) {
+        return error_set(err, ERROR_INVALID, "attestation: magic is 0x%08x: no TPM made this",
+                         attested->magic);
+    }
+    if (used != size) {
+        return error_set(err, ERROR_INVALID, "attestation has %zu trailing bytes", size - used);
+    }
+    return true;
+}
+
+bool attested_parse(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, struct error *err)
+{
+    TPMS_ATTEST attested;
+    size_t used;
+    if (!attested_read(bytes, type, &attested, &used, err) ||
+        !attested_check(&attested, used, bytes.len, err)) {
         return false;
     }
     *ret = attested;
