@@ -140,7 +140,7 @@ static bool file_prepare(const char *path, struct error *err)
 
 bool place_open(const char *location, struct place *ret, struct error *err)
 {
-    const char *path;
+    const char *path = "";
     if (!location_path(location, &path, err) || !folder_check(path, err))
         return false;
     CLEANUP(place_done) struct place place = {.path = mem_strdup(path), .lock_fd = -1};
@@ -148,8 +148,9 @@ bool place_open(const char *location, struct place *ret, struct error *err)
         return error_set_memory(err);
     if (!lock_take(path, &place.lock_fd, err) || !file_prepare(path, err))
         return false;
-    *ret = place;
-    place = (struct place){.lock_fd = -1};
+    ret->path = TAKE(place.path);
+    ret->lock_fd = place.lock_fd;
+    place.lock_fd = -1;
     return true;
 }
 

@@ -85,7 +85,7 @@ bool tx_query_one(struct tx *tx, const char *sql, struct sql_params params, stru
                   struct error *err)
 {
     struct rows rows;
-    bool found;
+    bool found = false;
     if (!tx_query(tx, sql, params, &rows, err))
         return false;
     bool ok = rows_next(&rows, &found, err);
@@ -147,7 +147,7 @@ static bool rows_value(const struct rows *rows, int column, enum sql_type type,
     int columns = statement_columns(rows->statement);
     if (column < 0 || column >= columns)
         return error_set(err, ERROR_INTERNAL, "column %d of %d does not exist", column, columns);
-    struct sql_value value;
+    struct sql_value value = {0};
     if (!statement_column(rows->statement, column, &value, err))
         return false;
     if (value.type != type) {
@@ -162,7 +162,7 @@ static bool rows_value(const struct rows *rows, int column, enum sql_type type,
 bool rows_int(const struct rows *rows, int column, int64_t min, int64_t max, int64_t *ret,
               struct error *err)
 {
-    struct sql_value value;
+    struct sql_value value = {0};
     if (!rows_value(rows, column, SQL_INT, &value, err))
         return false;
     if (value.integer < min || value.integer > max) {
@@ -177,7 +177,7 @@ bool rows_int(const struct rows *rows, int column, int64_t min, int64_t max, int
 static bool rows_bytes(const struct rows *rows, int column, enum sql_type type, size_t min,
                        size_t max, struct slice *ret, struct error *err)
 {
-    struct sql_value value;
+    struct sql_value value = {0};
     if (!rows_value(rows, column, type, &value, err))
         return false;
     if (value.bytes.len < min || value.bytes.len > max) {
@@ -191,7 +191,7 @@ static bool rows_bytes(const struct rows *rows, int column, enum sql_type type, 
 bool rows_text(const struct rows *rows, int column, size_t max, struct slice *ret,
                struct error *err)
 {
-    struct slice text;
+    struct slice text = {0};
     if (!rows_bytes(rows, column, SQL_TEXT, 0, max, &text, err))
         return false;
     if (!utf8_valid(text)) {
@@ -210,7 +210,7 @@ bool rows_blob(const struct rows *rows, int column, size_t min, size_t max, stru
 
 bool rows_null(const struct rows *rows, int column)
 {
-    struct sql_value value;
+    struct sql_value value = {0};
     struct error ignored;
     return rows_value(rows, column, SQL_NULL, &value, &ignored);
 }

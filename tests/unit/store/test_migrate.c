@@ -36,6 +36,9 @@ static void test_in_steps(void **state)
         fixture_open_now(f);
         assert_int_equal(fixture_count(f, "SELECT count(*) FROM item"), 1);
         assert_int_equal(fixture_count(f, "SELECT max(version) FROM schema_migrations"), 2);
+        /* References are enforced with and without something to apply. */
+        err = (struct error){0};
+        assert_fails(fixture_exec(f, "INSERT INTO part (item) VALUES (99)", &err), ERROR_CONFLICT);
         fixture_close(f);
     }
 }

@@ -1,13 +1,16 @@
 /* store/store.h: opening and its refusals, threads, deadlines, locks. */
 #include "fixture.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,8 +31,8 @@ static void write_file(const char *path, const char *text, size_t len, mode_t mo
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, len), (ssize_t)len);
-    assert_int_equal(fchmod(fd, mode), 0);
     close(fd);
+    assert_int_equal(chmod(path, mode), 0);
 }
 
 static void test_locations(void **state)
@@ -152,6 +155,34 @@ static void test_damaged(void **state)
     assert_fails(opened, ERROR_INTERNAL);
     assert_error_contains("damaged");
     assert_error_contains(f->path);
+}
+
+static bool put_marker(struct tx *tx, void *arg, struct error *err)
+{
+    return tx_exec(tx, "INSERT INTO item (name, value) VALUES ('a', $1)",
+                   SQL_PARAMS(sql_blob(slice_str(arg))), err);
+}
+
+/* What is deleted is overwritten, in the database itself. */
+static void test_deleted_is_gone(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    CLEANUP(buf_done) struct buf file;
+    static const char marker[] = "a value that was replaced";
+    for (int round = 0; round < 2; round++) {
+        fixture_open_now(f);
+        if (round == 0)
+            assert_ok(fixture_run(f, put_marker, (void *)(uintptr_t)marker, &err));
+        else
+            assert_ok(fixture_exec(f, "DELETE FROM item", &err));
+        fixture_close(f); /* brings the log into the database */
+        buf_init(&file, 1024 * 1024);
+        assert_ok(file_read(f->path, &file, &err));
+        bool found = memmem(file.data, file.len, marker, sizeof(marker) - 1) != nullptr;
+        assert_int_equal(found, round == 0);
+        buf_done(&file);
+    }
 }
 
 static void test_no_right(void **state)
@@ -582,6 +613,7 @@ int main(void)
         TEST(test_not_a_file),
         TEST(test_not_a_database),
         TEST(test_damaged),
+        TEST(test_deleted_is_gone),
         TEST(test_no_right),
         TEST(test_second_store),
         TEST(test_locked),
