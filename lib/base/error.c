@@ -172,6 +172,13 @@ bool error_set_field(struct error *err, const char *field, const char *format, .
     return false;
 }
 
+bool error_at_field(struct error *err, const char *field)
+{
+    if (err->field[0] == '\0')
+        error_field_show(field, err->field, sizeof(err->field));
+    return false;
+}
+
 static bool error_finish_native(struct error *err, enum error_class class, enum error_domain domain,
                                 int64_t code, const char *text, struct error_raw *raw)
 {

@@ -76,6 +76,10 @@ bool error_set_reason(struct error *err, enum error_class class, const char *rea
 PRINTF_LIKE(3, 4)
 bool error_set_field(struct error *err, const char *field, const char *format, ...);
 
+/* Says at which field an INVALID error of an inner layer is: sets `field` unless there is one, and
+ * leaves the rest. */
+bool error_at_field(struct error *err, const char *field);
+
 /* A foreign library failed with `code`; `text` is its own wording (borrowed, may be NULL). The
  * message becomes "FORMATTED: TEXT". */
 PRINTF_LIKE(6, 7)
