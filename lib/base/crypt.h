@@ -27,7 +27,8 @@ constexpr size_t AEAD_TAG_SIZE = 16;
 [[nodiscard]] bool hkdf_sha256(const struct secret *key, struct slice salt, struct slice info,
                                size_t len, struct secret **ret, struct error *err);
 
-/* Appends ciphertext ‖ tag to `ret`. The (key, iv) pair must never be used twice. INVALID if the key
+/* Appends ciphertext ‖ tag to `ret`. The (key, iv) pair must never be used twice, and `plain`
+ * must not lie in `ret`. INVALID if the key
  * or the IV has another size than AEAD_KEY_SIZE, AEAD_IV_SIZE. */
 [[nodiscard]] bool aead_seal(struct slice key, struct slice iv, struct slice aad,
                              struct slice plain, struct buf *ret, struct error *err);

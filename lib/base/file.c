@@ -264,24 +264,29 @@ fail:
     return error_prefix(err, "write %s", path);
 }
 
+static bool folder_exists(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 bool folder_make(const char *path, unsigned mode, struct error *err)
 {
     CLEANUP(file_target_done) struct file_target target = {.folder_fd = -1};
     CLEANUP(file_close_at) int fd = -1;
-    struct stat st;
 
-    if (stat(path, &st) == 0) {
-        if (!S_ISDIR(st.st_mode))
-            return error_set(err, ERROR_CONFLICT, "make folder %s: it exists and is no folder",
-                             path);
+    if (folder_exists(path))
         return true;
-    }
     if (!file_target_open(path, &target, err))
         return error_prefix(err, "make folder %s", path);
-    if (mkdirat(target.folder_fd, target.name, 0700) != 0)
-        return errno == EEXIST
-                   ? error_set(err, ERROR_CONFLICT, "make folder %s: it is there meanwhile", path)
-                   : error_set_errno(err, errno, "make folder %s", path);
+    if (mkdirat(target.folder_fd, target.name, 0700) != 0) {
+        if (errno != EEXIST)
+            return error_set_errno(err, errno, "make folder %s", path);
+        if (folder_exists(path)) /* another process was faster */
+            return true;
+        return error_set(err, ERROR_CONFLICT, "make folder %s: it exists and is no folder", path);
+    }
     fd = openat(target.folder_fd, target.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     /* The mode as asked for, whatever the umask; and what will be in it shall survive a crash. */
     if (fd < 0 || fchmod(fd, mode) != 0 || fsync(target.folder_fd) != 0)

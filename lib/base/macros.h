@@ -4,7 +4,6 @@
 #include <stddef.h>
 
 #define PRINTF_LIKE(text, first) [[gnu::format(printf, text, first)]]
-#define MUST_CHECK [[nodiscard]]
 
 /* CLEANUP(buf_done) struct buf b = {…};  the destructor runs when the scope ends. It is called with
  * the variable's address, so embedded objects name their x_done directly; pointers name the

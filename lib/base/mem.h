@@ -39,9 +39,13 @@ void mem_wipe(void *object, size_t n);
  * how many allocations were made since the last call. */
 uint64_t mem_fail_after(uint64_t n);
 
-/* mem_free for char * and other plain pointers under CLEANUP. */
+/* mem_free for char * and other plain pointers under CLEANUP. By copies, because the variable's type
+ * is not void *, and C forbids to read it as one. */
 static inline void mem_free_at(void *pointer_to_pointer)
 {
-    void **at = (void **)pointer_to_pointer;
-    *at = mem_free(*at);
+    void *object;
+
+    mem_copy(&object, pointer_to_pointer, sizeof(object));
+    object = mem_free(object);
+    mem_copy(pointer_to_pointer, &object, sizeof(object));
 }

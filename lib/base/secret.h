@@ -2,11 +2,12 @@
  * struct secret: key material, and nothing else, in an arena of its own.
  *
  * The arena is one mapping, made at first use: memfd_secret(2), pages that even the kernel's direct
- * map lacks; where the kernel has none, or RLIMIT_MEMLOCK is below the arena's size, anonymous
- * memory with mlock and MADV_DONTDUMP; where mlock is refused, the same without the lock
- * (secret_arena says which, for the program to log). Guard pages lie at both ends. Bytes are erased
- * when freed. A forked child has none of it: a parent's secret is a fault there, never a key of
- * zeros (which MADV_WIPEONFORK would make of it), and the child's own are in an arena of its own.
+ * map lacks; where the kernel has none, anonymous memory with mlock; where mlock is refused, the
+ * same without the lock (secret_arena says which, for the program to log). Either lock counts whole
+ * against RLIMIT_MEMLOCK, which is therefore raised to its hard limit. Guard pages lie at both ends,
+ * and no core has it (MADV_DONTDUMP). Bytes are erased when freed. A forked child has none of it: a
+ * parent's secret is a fault there, never a key of zeros (which MADV_WIPEONFORK would make of it),
+ * and the child's own secrets are in an arena of its own.
  * Limits: SECRET_MAX bytes a secret, SECRET_ARENA_SIZE bytes for all of a process.
  * Threading: any thread may make and free; a secret itself belongs to one thread at a time.
  */
