@@ -64,9 +64,10 @@ static void secret_unlock(void)
  * else is ever mapped where a stale pointer leads. Async-signal-safe. */
 static void secret_forked(void)
 {
-    if (secret_state.base)
+    if (secret_state.base &&
         mmap(secret_state.base, SECRET_ARENA_SIZE, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        abort();
     secret_state.base = nullptr;
     secret_state.kind = nullptr;
     secret_state.hint = 0;

@@ -70,7 +70,8 @@ static size_t entries(const char *folder)
     DIR *dir = opendir(folder);
     size_t count = 0;
 
-    assert_non_null(dir);
+    if (!dir)
+        fail_msg("cannot list %s", folder);
     for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             count++;

@@ -306,11 +306,14 @@ static void mapping_flags(const void *at, char flags[static FLAGS_MAX])
     bool inside = false;
 
     flags[0] = '\0';
-    assert_non_null(smaps);
+    if (!smaps)
+        fail_msg("cannot read smaps");
     while (fgets(line, sizeof(line), smaps)) {
-        unsigned long from, to;
+        char *dash, *space;
+        uintptr_t from = strtoul(line, &dash, 16);
+        uintptr_t to = *dash == '-' ? strtoul(dash + 1, &space, 16) : 0;
 
-        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+        if (to > 0 && *space == ' ')
             inside = (uintptr_t)at >= from && (uintptr_t)at < to;
         else if (inside && strncmp(line, "VmFlags:", 8) == 0)
             snprintf(flags, FLAGS_MAX, "%s", line);
