@@ -314,13 +314,13 @@ static void *write_many(void *arg)
     const struct file_state *files = arg;
     static _Atomic unsigned next;
     unsigned mine = next++;
-    static const size_t lens[] = {10, 70000, 3, 20000};
+    static const size_t lens[] = {10, 70000, 3, 20000}; /* short ones race the most */
     uint8_t *bytes = mem_new(lens[mine % 4], 1);
 
     if (!bytes)
         return nullptr;
     memset(bytes, (int)('a' + mine % 4), lens[mine % 4]);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 300; i++) {
         struct error err = {0};
 
         if (!file_write_atomic(files->path, slice(bytes, lens[mine % 4]), 0600, &err)) {
@@ -336,7 +336,7 @@ static void *write_many(void *arg)
 static void concurrent_writers_stay_whole(void **state)
 {
     struct file_state *files = *state;
-    pthread_t threads[4];
+    pthread_t threads[8];
     struct error err = {0};
     bool seen = false;
 
