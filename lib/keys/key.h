@@ -28,13 +28,11 @@ constexpr size_t KEY_SIGNATURE_MAX = 4 * 1024; /* ML-DSA-65 has 3309 bytes */
 /* Opens the first private key at `uri`. A key file that group or others can read is DENIED.
  * NOT_FOUND, INVALID (bad URI, no key in it, a kind that we don't use), DENIED. */
 [[nodiscard]] bool key_open(const char *uri, struct key **ret, struct error *err);
-/* Opens the first public key at `uri` (the one inside a private key file does not count). */
+/* Opens the first public key at `uri`. */
 [[nodiscard]] bool key_open_public(const char *uri, struct key **ret, struct error *err);
 [[nodiscard]] bool key_generate(enum key_kind kind, struct key **ret, struct error *err);
 /* A public key from its SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), DER. INVALID. */
 [[nodiscard]] bool key_from_public(struct slice spki, struct key **ret, struct error *err);
-/* Takes a reference of libcrypto's key. INVALID for kinds that we don't use. */
-[[nodiscard]] bool key_from_evp(EVP_PKEY *evp, struct key **ret, struct error *err);
 
 /* Writes the private key as PKCS#8 PEM, mode 0600, whole or not at all. */
 [[nodiscard]] bool key_save(const struct key *key, const char *path, struct error *err);

@@ -20,8 +20,9 @@
 
 constexpr size_t TLS_HANDSHAKE_MAX = 64 * 1024; /* a peer that feeds a handshake without end */
 constexpr int TLS_CHAIN_MAX = 8;                /* certificates to check: each costs a signature */
-constexpr size_t TLS_BINDING_SIZE = 32;         /* RFC 9266 section 2 */
-constexpr size_t TLS_RECORD_MAX = 16 * 1024;    /* plaintext of one record, RFC 8446 section 5.1 */
+constexpr size_t TLS_OUTPUT_MAX = 32 * 1024 * 1024; /* a writer that never takes: our own defect */
+constexpr size_t TLS_BINDING_SIZE = 32;             /* RFC 9266 section 2 */
+constexpr size_t TLS_RECORD_MAX = 16 * 1024; /* plaintext of one record, RFC 8446 section 5.1 */
 
 enum tls_role { TLS_SERVER, TLS_CLIENT };
 
@@ -34,8 +35,8 @@ enum tls_verify {
 
 /* The peer's certificates as sent; borrowed, valid as long as the session. */
 struct tls_peer {
-    X509 *leaf;              /* NULL: the peer sent none */
-    STACK_OF(X509) * others; /* intermediates, unchecked, without the leaf; may be NULL or empty */
+    X509 *leaf;             /* NULL: the peer sent none */
+    STACK_OF(X509) * chain; /* all that it sent, perhaps with the leaf, unchecked; may be NULL */
 };
 
 struct tls_config {
@@ -47,20 +48,22 @@ struct tls_config {
     struct key *key;
 
     enum tls_verify verify;
-    /* Trust anchors, PEM; `trust_name` says in errors where they come from (a file's path). Empty:
-     * no path is checked here, and `accept` has to do it all. */
+    /* Trust anchors, PEM, roots or not; `trust_name` says in errors where they come from (a file's
+     * path). Empty: no path is checked here, and `accept` has to do it all. */
     struct slice trust;
     const char *trust_name;
-    /* Clients: the DNS name that the server's certificate must carry, also sent as SNI. NULL: any
-     * name, which `accept` judges. */
+    /* Clients: the DNS name that the server's certificate must carry, also sent as SNI, or an IP
+     * address, not sent. NULL: any name, which `accept` judges. */
     const char *server_name;
-    /* Judges the peer after those checks; on false its error is the session's, and the peer gets an
-     * alert. Called inside tls_session_feed, on its thread. Needed where trust is empty or, for a
-     * client, server_name NULL, unless verify is NONE. The arg must outlive context and sessions. */
+    /* Judges a peer that sent a certificate, after those checks; on false its error is the
+     * session's, and the peer gets the alert bad_certificate. Called inside tls_session_feed, on its
+     * thread. Needed where trust is empty or, for a client, server_name NULL, unless verify is NONE.
+     * The arg must outlive context and sessions. */
     bool (*accept)(void *arg, const struct tls_peer *peer, struct error *err);
     void *accept_arg;
 
-    /* The one application protocol, such as "h2" (RFC 7301); a peer without it is refused. NULL: none. */
+    /* The one application protocol, such as "h2" (RFC 7301); a peer without it is refused. NULL:
+     * none. */
     const char *alpn;
     /* Key exchange groups in OpenSSL's syntax; NULL is TLS_GROUPS_DEFAULT. */
     const char *groups;
