@@ -5,8 +5,8 @@
  * A file is one mapping; its keys are the names of the fields as the .proto has them.
  *   message   a mapping                      repeated  a sequence ("- …" or "[…]"), "[]" for none
  *   map       a mapping of any keys          bool      true or false
- *   integer   decimal, 0x… or 0o…; no leading zeros (YAML 1.1 and 1.2 disagree on 0644)
- *   float     decimal, .inf, -.inf, .nan     bytes     base64
+ *   integer   decimal, no leading zeros (YAML 1.1 and 1.2 disagree on what 0644 is)
+ *   bytes     base64                         float     not supported: no contract of ours has one
  *   enum      the value's name in lower case without the enum's own ("text" for LOG_FORMAT_TEXT),
  *             or the whole name as in the .proto
  *   string    text, quoted or plain: 5 and true are text where a string is expected, so a version
@@ -16,8 +16,8 @@
  * Unknown keys, keys that are there twice, two members of a oneof, missing required fields, anchors,
  * aliases, merge keys, tags and a second document are refused.
  *
- * Every error's message begins "FILE:LINE:COLUMN: FIELD: ", and err->field has the path of the
- * field: "pods[2].cgroup", "labels[app]".
+ * What is INVALID has a message that begins "FILE:LINE:COLUMN: FIELD: ", and err->field the path of
+ * the field: "pods[2].cgroup", "labels[app]".
  * Threading: any.
  */
 #pragma once
@@ -25,7 +25,8 @@
 #include "pb/message.h"
 
 constexpr size_t PB_YAML_MAX = 1024 * 1024;     /* a ConfigMap holds no more */
-constexpr size_t PB_YAML_NODES_MAX = 64 * 1024; /* a byte "-," of text is a node of a tree */
+constexpr size_t PB_YAML_NODES_MAX = 64 * 1024; /* "1," is a value: one for two bytes of text */
+constexpr size_t PB_YAML_KEY_MAX = 160;         /* YAML has keys on one line, of at most 1024 */
 
 /* Reads `text`, which is called `name_of_file` in errors, as a message of `descriptor`; free it by
  * pb_free. INVALID for all that the text has wrong; EXHAUSTED beyond a limit or without memory. */
@@ -41,5 +42,6 @@ bool pb_yaml_locate(const char *name_of_file, struct slice text, struct error *e
 /* Appends the message as canonical YAML, in the order of the .proto's numbers, map entries by key.
  * Fields that are absent are left out, except proto2 fields with a default, which are written with
  * it: what is printed is what is in force. pb_from_yaml reads it to an equal message.
- * INTERNAL for an enum number without a name; EXHAUSTED beyond ret's maximum. */
+ * INTERNAL for what YAML can't say here: an enum number without a name, floating point, a map's key
+ * of more than PB_YAML_KEY_MAX bytes; EXHAUSTED beyond ret's maximum or without memory. */
 [[nodiscard]] bool pb_to_yaml(const ProtobufCMessage *message, struct buf *ret, struct error *err);
