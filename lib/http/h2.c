@@ -37,10 +37,8 @@ static bool set_nghttp2(struct error *err, int code, const char *what)
 
 static bool session_new(struct h2 *h2, nghttp2_session_callbacks *callbacks, nghttp2_option *option)
 {
-    nghttp2_mem mem = {.malloc = h2_malloc,
-                       .calloc = h2_calloc,
-                       .realloc = h2_realloc,
-                       .free = h2_free_memory};
+    nghttp2_mem mem = {
+        .malloc = h2_malloc, .calloc = h2_calloc, .realloc = h2_realloc, .free = h2_free_memory};
     h2_set_callbacks(callbacks);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_max_outbound_ack(option, H2_ACK_BACKLOG_MAX);
@@ -62,12 +60,11 @@ static bool session_start(struct h2 *h2)
     nghttp2_settings_entry entries[4];
     size_t n = 0;
     if (options->server)
-        entries[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-                                                options->max_streams};
+        entries[n++] =
+            (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options->max_streams};
     else
         entries[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
-    entries[n++] =
-        (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options->window};
+    entries[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options->window};
     entries[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
                                             (uint32_t)options->header_list};
     return nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, entries, n) == 0 &&
@@ -172,8 +169,7 @@ void h2_stream_done(struct h2_stream *stream)
 constexpr size_t H2_HEADERS_SENT_MAX = 128; /* of ours: our own mistake, not a peer's */
 
 /* nghttp2's form of a header list; it copies names and values on submission. */
-static bool to_nv(const struct h2_header *headers, size_t count, nghttp2_nv nv[],
-                  struct error *err)
+static bool to_nv(const struct h2_header *headers, size_t count, nghttp2_nv nv[], struct error *err)
 {
     if (count > H2_HEADERS_SENT_MAX)
         return error_set(err, ERROR_EXHAUSTED, "more than %zu headers to send",
@@ -195,8 +191,8 @@ bool h2_request(struct h2 *h2, struct h2_stream *stream, const struct h2_header 
         return false;
     if (h2->goaway_received || h2->failed)
         return error_set(err, ERROR_UNAVAILABLE, "the server takes no more calls here");
-    int32_t id = nghttp2_submit_request2(h2->session, nullptr, nv, count, end ? nullptr : &provider,
-                                         stream);
+    int32_t id =
+        nghttp2_submit_request2(h2->session, nullptr, nv, count, end ? nullptr : &provider, stream);
     if (id == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE)
         return error_set(err, ERROR_UNAVAILABLE, "the connection has used up its stream ids");
     if (id < 0)
@@ -215,8 +211,8 @@ bool h2_respond(struct h2 *h2, struct h2_stream *stream, const struct h2_header 
     nghttp2_data_provider2 provider = {.source.ptr = stream, .read_callback = h2_pull};
     if (!to_nv(headers, count, nv, err))
         return false;
-    int rv = nghttp2_submit_response2(h2->session, stream->id, nv, count,
-                                      end ? nullptr : &provider);
+    int rv =
+        nghttp2_submit_response2(h2->session, stream->id, nv, count, end ? nullptr : &provider);
     if (rv != 0)
         return set_nghttp2(err, rv, "cannot send a response");
     stream->body = !end;

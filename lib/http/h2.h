@@ -100,10 +100,10 @@ struct h2_events {
 
 struct h2_options {
     bool server;
-    uint32_t max_streams; /* server: at once; memory by open streams */
-    uint32_t window;      /* per stream: what a peer may send ahead of the reader */
-    size_t header_list;   /* RFC 9113 section 6.5.2, bytes; memory by headers */
-    size_t low_water;     /* of a stream's queue, bytes */
+    uint32_t max_streams;           /* server: at once; memory by open streams */
+    uint32_t window;                /* per stream: what a peer may send ahead of the reader */
+    size_t header_list;             /* RFC 9113 section 6.5.2, bytes; memory by headers */
+    size_t low_water;               /* of a stream's queue, bytes */
     const struct h2_events *events; /* borrowed; null members are skipped */
     void *arg;
 };

@@ -17,7 +17,8 @@ COUNTER(count_header_list, "postern_http2_header_list_total",
 COUNTER(count_refused, "postern_http2_streams_refused_total",
         "HTTP/2 streams refused because too many were open.");
 
-constexpr uint64_t TOKEN = 1'000; /* buckets count in thousandths, so that milliseconds refill them */
+constexpr uint64_t TOKEN =
+    1'000; /* buckets count in thousandths, so that milliseconds refill them */
 
 void h2_rates_init(struct h2 *h2)
 {

@@ -4,9 +4,9 @@
  * Lifetime, server. A handler gets the call and must answer it exactly once (rpc_reply, rpc_finish
  * or rpc_fail), at once or later from the loop; the call is valid until it did. If the client
  * cancels, its deadline passes or the connection is lost, events->cancelled comes once; the handler
- * still answers then, which is harmless and releases the call. events->closed is the last thing
- * that happens to a call: after the answer, when the stream has ended. Calls may outlive their
- * connection and their server.
+ * still answers then, which is harmless and releases the call. events->closed comes exactly once,
+ * as the last of the call's events, when its stream has ended, answered or not. An unanswered call
+ * outlives its connection and its server.
  * Lifetime, client. The call is valid until its one end was delivered (the typed on_done, or
  * events->closed). rpc_call_cancel asks for that end; rpc_call_drop does without it.
  * Either side: rpc_call_ref keeps the memory longer, and every function here is harmless on a call
@@ -88,6 +88,7 @@ void *rpc_call_arg(const struct rpc_call *call);
 struct rpc_call *rpc_call_ref(struct rpc_call *call);
 /* Takes null; returns null. */
 struct rpc_call *rpc_call_unref(struct rpc_call *call);
+DEFINE_CLEANUP(rpc_call_unref, struct rpc_call)
 
 /* ---- Sending. Messages must be of the method's type; they are packed before the return. ---- */
 

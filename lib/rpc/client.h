@@ -31,11 +31,11 @@ constexpr uint64_t RPC_CONNECT_TIMEOUT_MS = 20'000;
 constexpr size_t RPC_CLIENT_WAITING_MAX = 4096;
 
 struct rpc_client_options {
-    struct tls_context *tls;  /* referenced; null: plaintext */
-    const char *authority;    /* :authority; null: the address ("localhost" for Unix sockets) */
+    struct tls_context *tls; /* referenced; null: plaintext */
+    const char *authority;   /* :authority; null: the address ("localhost" for Unix sockets) */
     struct rpc_limits limits;
-    uint64_t backoff_first_ms; /* 0: RPC_BACKOFF_FIRST_MS */
-    uint64_t backoff_max_ms;   /* 0: RPC_BACKOFF_MAX_MS */
+    uint64_t backoff_first_ms;   /* 0: RPC_BACKOFF_FIRST_MS */
+    uint64_t backoff_max_ms;     /* 0: RPC_BACKOFF_MAX_MS */
     uint64_t connect_timeout_ms; /* 0: RPC_CONNECT_TIMEOUT_MS */
     /* Keep trying without waiting calls: a channel that should always stand. */
     bool keep_connected;

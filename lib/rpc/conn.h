@@ -20,8 +20,10 @@ struct rpc_conn_events {
                   const void **ret_handlers, void **ret_arg, struct error *err);
     /* There is output, or an earlier deadline, because a call was used from outside. */
     void (*wake)(void *arg);
-    /* Client: the peer's SETTINGS came: the connection stands. */
+    /* The peer's SETTINGS came: the connection stands. */
     void (*ready)(void *arg);
+    /* Client: a call ended, or the peer's SETTINGS changed: there may be room for more. */
+    void (*room)(void *arg);
     /* Client: the peer takes no new calls here (GOAWAY, or the last stream id is used up). */
     void (*draining)(void *arg);
 };
@@ -31,7 +33,7 @@ struct rpc_conn_options {
     struct rpc_limits limits;
     const struct rpc_conn_events *events;
     void *arg;
-    const struct rpc_peer *peer;   /* borrowed; null in tests */
+    const struct rpc_peer *peer;    /* borrowed; null in tests */
     const char *scheme, *authority; /* client, borrowed */
 };
 
@@ -58,7 +60,8 @@ void rpc_conn_tick(struct rpc_conn *conn, uint64_t now);
 /* The transport is gone: all calls end, UNAVAILABLE (with `why`) at the client, CANCELLED at the
  * server. */
 void rpc_conn_lost(struct rpc_conn *conn, const struct error *why);
-/* Takes no new calls. Server: first step of GOAWAY; the second follows by itself. Client: none. */
+/* Takes no new calls, and is done when the running ones have ended. Server: the first step of GOAWAY;
+ * the second follows by itself. */
 void rpc_conn_drain(struct rpc_conn *conn, uint64_t now);
 
 /* Running calls. */
@@ -72,7 +75,8 @@ bool rpc_conn_has_room(const struct rpc_conn *conn);
                                 const struct rpc_limits *limits, const ProtobufCMessage *request,
                                 rpc_function *typed, const struct rpc_call_events *events,
                                 void *arg, uint64_t now, struct rpc_call **ret, struct error *err);
-/* Client: sends it here. False: the call ended with that error already. */
+/* Client: sends it here; the caller's reference stays the call's own. What goes wrong is delivered
+ * later, as its end. */
 void rpc_conn_start(struct rpc_conn *conn, struct rpc_call *call, uint64_t now);
 /* Client: ends a call that no connection has, and delivers its end. */
 void rpc_call_end(struct rpc_call *call, const struct error *why);

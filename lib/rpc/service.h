@@ -197,7 +197,8 @@ struct rpc_client;
  * streams; `typed` and `arg` go to method->deliver; `events` (borrowed and constant, or null) as in
  * rpc/call.h. Exactly one end comes, whatever happens: for one response by `deliver`, for streams
  * by events->closed; never from within this function, except when the call could not be made at all
- * (no memory, request over a limit, client closed): then from within, and null is returned.
+ * (no memory, request over a limit, too many wait): then from within, with a null call, and null is
+ * returned.
  * Returns the call, valid until that end has been delivered (or longer by rpc_call_ref). */
 struct rpc_call *rpc_client_call(struct rpc_client *client, const struct rpc_method *method,
                                  const struct rpc_call_options *options,
