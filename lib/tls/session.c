@@ -24,7 +24,9 @@ static bool about_our_certificate(int alert)
 
 static bool explain_alert(int alert, int64_t code, struct error *err)
 {
-    const char *text = SSL_alert_desc_string_long(alert);
+    /* libssl has no name for this one, the usual answer to a client without a certificate. */
+    const char *text = alert == SSL_AD_CERTIFICATE_REQUIRED ? "certificate required"
+                                                            : SSL_alert_desc_string_long(alert);
     if (about_our_certificate(alert))
         return error_set_native(err, ERROR_UNAUTHENTICATED, ERROR_DOMAIN_OPENSSL, code, text,
                                 "the peer refuses our certificate");

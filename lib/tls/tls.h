@@ -126,7 +126,8 @@ void tls_session_take(struct tls_session *session, struct buf *ret);
 enum tls_state tls_session_state(const struct tls_session *session);
 /* After the handshake: the peer's certificates, checked. leaf is NULL if it has none. */
 void tls_session_peer(const struct tls_session *session, struct tls_peer *ret);
-/* After the handshake: "X25519MLKEM768", static. */
+/* After the handshake: IANA's name of the key exchange group, such as "X25519MLKEM768" or "x25519";
+ * borrowed from the session. */
 const char *tls_session_group(const struct tls_session *session);
 /* After the handshake: the protocol agreed on, empty if none. Borrowed. */
 struct slice tls_session_alpn(const struct tls_session *session);
