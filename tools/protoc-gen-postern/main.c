@@ -61,7 +61,7 @@ static const FileProto *find_file(const Request *request, const char *name)
     return nullptr;
 }
 
-/* Generates one file by `write` and adds it to the response; its memory lives until the exit. */
+/* Generates one file by `write` and adds it to the response, which owns it. */
 static bool add_output(const FileProto *proto, const char *suffix,
                        bool (*write)(const FileProto *, struct buf *, struct error *),
                        Response *response, struct error *err)
@@ -86,6 +86,16 @@ static bool add_output(const FileProto *proto, const char *suffix,
     file->content = (char *)TAKE(text.data);
     response->file[response->n_file++] = file;
     return true;
+}
+
+static void response_clear(Response *response)
+{
+    for (size_t i = 0; i < response->n_file; i++) {
+        mem_free(response->file[i]->name);
+        mem_free(response->file[i]->content);
+        mem_free(response->file[i]);
+    }
+    response->n_file = 0;
 }
 
 static bool generate(const Request *request, Response *response, struct error *err)
@@ -125,13 +135,16 @@ static bool run(struct error *err)
     Response response = GOOGLE__PROTOBUF__COMPILER__CODE_GENERATOR_RESPONSE__INIT;
     struct error failure = {0};
     if (!generate((const Request *)message, &response, &failure)) {
-        response.n_file = 0;
+        response_clear(&response);
         response.error = failure.message;
     }
     CLEANUP(buf_done) struct buf output;
     buf_init(&output, REQUEST_MAX);
-    return pb_pack(&response.base, REQUEST_MAX, &output, err) &&
-           write_all(STDOUT_FILENO, buf_slice(&output), err);
+    bool ok = pb_pack(&response.base, REQUEST_MAX, &output, err) &&
+              write_all(STDOUT_FILENO, buf_slice(&output), err);
+    response_clear(&response);
+    mem_free(response.file);
+    return ok;
 }
 
 int main(void)

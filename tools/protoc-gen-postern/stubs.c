@@ -396,7 +396,7 @@ static bool emit_service_header(struct buf *out, const Google__Protobuf__FileDes
         return false;
     emit(out, &vars,
          "\n/* ---- @Service@ ---- */\n\n"
-         "extern const struct rpc_service @svc@_service;\n\n"
+         "extern const struct rpc_service @svc@_definition;\n\n"
          "/* Handlers of the server; a null member answers UNIMPLEMENTED. */\n"
          "struct @svc@_handlers {\n");
     if (!emit_methods(out, &vars, service, offsetof(struct kind_templates, handlers), err))
@@ -462,7 +462,7 @@ static bool emit_service_source(struct buf *out, const Google__Protobuf__FileDes
     if (!emit_method_table(out, &vars, service, err))
         return false;
     emit(out, &vars,
-         "\nconst struct rpc_service @svc@_service = {\n"
+         "\nconst struct rpc_service @svc@_definition = {\n"
          "    .name = \"@Service@\",\n"
          "    .methods = @svc@_methods,\n"
          "    .method_count = @count@,\n"
@@ -472,7 +472,7 @@ static bool emit_service_source(struct buf *out, const Google__Protobuf__FileDes
          "\nbool @svc@_register(struct rpc_server *server, const struct @svc@_handlers *handlers,\n"
          "                    void *arg, struct error *err)\n"
          "{\n"
-         "    return rpc_server_add(server, &@svc@_service, handlers, arg, err);\n"
+         "    return rpc_server_add(server, &@svc@_definition, handlers, arg, err);\n"
          "}\n");
     return true;
 }

@@ -1,0 +1,205 @@
+/* Checks of the keys: EK, AK, WRAP and REQ. Numbers 1 to 8 and 10. */
+#include "checks.h"
+
+#include "base/mem.h"
+#include "tpmwire/hash.h"
+#include "tpmwire/public.h"
+#include "tpmwire/signature.h"
+#include "tpmwire/template.h"
+#include "tpmwire/words.h"
+
+/* ---- EK ---- */
+
+static bool trusts(const struct attest_view *view, Postern__V1__EkTrust mode)
+{
+    return view->in->policy && (view->in->policy->ek_trust & 1U << mode);
+}
+
+static bool vendor_vouches(struct attest_view *view, struct error *why)
+{
+    const Postern__V1__Hello *hello = view->in->hello;
+    if (hello->ek_certificate.len == 0)
+        return error_set(why, ERROR_DENIED, "the TPM has no EK certificate");
+    struct slice chain[EK_CHAIN_PARTS_MAX] = {0};
+    if (hello->n_ek_chain > EK_CHAIN_PARTS_MAX)
+        return error_set(why, ERROR_DENIED, "%zu intermediates, at most %zu are read",
+                         hello->n_ek_chain, EK_CHAIN_PARTS_MAX);
+    for (size_t i = 0; i < hello->n_ek_chain; i++)
+        chain[i] = slice(hello->ek_chain[i].data, hello->ek_chain[i].len);
+    return ek_certificate_verify(view->in->roots,
+                                 slice(hello->ek_certificate.data, hello->ek_certificate.len),
+                                 chain, hello->n_ek_chain, view->in->now_ms, why);
+}
+
+static bool is_pinned(const struct attest_view *view, struct error *why)
+{
+    uint8_t pin[SHA256_SIZE];
+    if (!ek_pin(&view->in->identity->ek.publicArea, pin, why))
+        return false;
+    for (size_t i = 0; i < view->in->pin_count; i++) {
+        if (memcmp(pin, view->in->pins[i], SHA256_SIZE) == 0)
+            return true;
+    }
+    return error_set(why, ERROR_DENIED, "the EK is not in the authority's inventory (ek_pinned)");
+}
+
+/* The strongest mode that the policy accepts and the TPM fulfils. Without a policy nothing is
+ * released, so an operator may look at any TPM. */
+enum attest_outcome check_ek_trusted(struct attest_view *view, struct error *why)
+{
+    error_set(why, ERROR_DENIED, "the policy accepts no kind of trust");
+    bool open = !view->in->policy;
+    if ((open || trusts(view, POSTERN__V1__EK_TRUST__EK_TRUST_VENDOR_CERT)) &&
+        vendor_vouches(view, why)) {
+        view->ek_trust = POSTERN__V1__EK_TRUST__EK_TRUST_VENDOR_CERT;
+        return ATTEST_PASS;
+    }
+    struct error ignored;
+    if ((open || trusts(view, POSTERN__V1__EK_TRUST__EK_TRUST_PINNED)) &&
+        is_pinned(view, why->class == ERROR_NONE ? why : &ignored)) {
+        view->ek_trust = POSTERN__V1__EK_TRUST__EK_TRUST_PINNED;
+        return ATTEST_PASS;
+    }
+    if (open || trusts(view, POSTERN__V1__EK_TRUST__EK_TRUST_TOFU)) {
+        view->ek_trust = POSTERN__V1__EK_TRUST__EK_TRUST_TOFU;
+        return ATTEST_PASS;
+    }
+    return ATTEST_FAIL;
+}
+
+enum attest_outcome check_ek_certificate_key(struct attest_view *view, struct error *why)
+{
+    const Postern__V1__Hello *hello = view->in->hello;
+    struct slice leaf = slice(hello->ek_certificate.data, hello->ek_certificate.len);
+    if (leaf.len == 0 ||
+        ek_certificate_fits(leaf, &view->in->identity->ek.publicArea, why))
+        return ATTEST_PASS;
+    return ATTEST_FAIL;
+}
+
+enum attest_outcome check_ek_template(struct attest_view *view, struct error *why)
+{
+    enum key_template template;
+    return ek_template_find(&view->in->identity->ek.publicArea, &template, why) ? ATTEST_PASS
+                                                                                : ATTEST_FAIL;
+}
+
+/* The agent_id is made from the EK, so two EKs with one agent_id are a collision or a forgery. */
+enum attest_outcome check_admitted(struct attest_view *view, struct error *why)
+{
+    const struct attest_record *record = view->in->record;
+    if (record->known && !name_equal(&record->ek_name, &view->in->identity->ek_name)) {
+        error_set(why, ERROR_DENIED, "agent %s is recorded with another EK",
+                  view->in->identity->agent_id);
+        return ATTEST_FAIL;
+    }
+    if ((record->known && record->admitted) || view->in->token_valid)
+        return ATTEST_PASS;
+    error_set(why, ERROR_CONFLICT,
+              "nobody has admitted this node: posternctl node approve %s --policy POLICY",
+              view->in->identity->agent_id);
+    return ATTEST_PEND;
+}
+
+/* ---- AK ---- */
+
+/* The quote says who signed it by qualified Name (check 9); that Name is computed from the public
+ * area that came with hello, never taken from the peer. */
+enum attest_outcome check_ak_name(struct attest_view *view, struct error *why)
+{
+    TPM2B_NAME name;
+    if (!public_area_name(&view->in->identity->ak.publicArea, &name, why))
+        return ATTEST_FAIL;
+    if (name_equal(&name, &view->in->identity->ak_name))
+        return ATTEST_PASS;
+    error_set(why, ERROR_DENIED, "the AK's Name is not that of its public area");
+    return ATTEST_FAIL;
+}
+
+enum attest_outcome check_ak_attributes(struct attest_view *view, struct error *why)
+{
+    constexpr TPMA_OBJECT needed = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT |
+                                   TPMA_OBJECT_SENSITIVEDATAORIGIN | TPMA_OBJECT_RESTRICTED |
+                                   TPMA_OBJECT_SIGN_ENCRYPT;
+    TPMA_OBJECT found = view->in->identity->ak.publicArea.objectAttributes;
+    if ((found & needed) == needed && !(found & TPMA_OBJECT_DECRYPT))
+        return ATTEST_PASS;
+    error_set(why, ERROR_DENIED,
+              "the AK is no restricted signing key that was born in this TPM and can't leave it: "
+              "attributes 0x%08x",
+              found);
+    return ATTEST_FAIL;
+}
+
+enum attest_outcome check_ak_algorithm(struct attest_view *view, struct error *why)
+{
+    const TPMT_PUBLIC *ak = &view->in->identity->ak.publicArea;
+    bool fits = false;
+    if (ak->type == TPM2_ALG_ECC) {
+        const TPMS_ECC_PARMS *ecc = &ak->parameters.eccDetail;
+        fits = (ecc->curveID == TPM2_ECC_NIST_P256 || ecc->curveID == TPM2_ECC_NIST_P384) &&
+               ecc->scheme.scheme == TPM2_ALG_ECDSA &&
+               tpm_hash_size(ecc->scheme.details.ecdsa.hashAlg) >= SHA256_SIZE;
+    } else if (ak->type == TPM2_ALG_RSA) {
+        const TPMS_RSA_PARMS *rsa = &ak->parameters.rsaDetail;
+        fits = rsa->keyBits >= 2048 &&
+               (rsa->scheme.scheme == TPM2_ALG_RSASSA || rsa->scheme.scheme == TPM2_ALG_RSAPSS) &&
+               tpm_hash_size(rsa->scheme.details.anySig.hashAlg) >= SHA256_SIZE;
+    }
+    if (fits)
+        return ATTEST_PASS;
+    error_set(why, ERROR_DENIED,
+              "the AK is none of ECDSA on P-256 or P-384, RSASSA or RSAPSS from 2048 bits, with at "
+              "least SHA-256");
+    return ATTEST_FAIL;
+}
+
+/* Only the TPM with this EK could open the credential, and only for an AK with this Name. */
+enum attest_outcome check_ak_credential(struct attest_view *view, struct error *why)
+{
+    const struct attest_case *in = view->in;
+    ProtobufCBinaryData answer = in->evidence->credential;
+    if (!in->credential) {
+        if (in->record->known && name_equal(&in->record->ak_name, &in->identity->ak_name))
+            return ATTEST_PASS;
+        error_set(why, ERROR_UNAUTHENTICATED, "no credential was asked for this AK");
+        return ATTEST_FAIL;
+    }
+    struct slice expected = secret_slice(in->credential);
+    if (answer.len == expected.len && mem_equal_secret(answer.data, expected.data, expected.len))
+        return ATTEST_PASS;
+    error_set(why, ERROR_UNAUTHENTICATED,
+              "the credential was not activated: AK and EK are not in one TPM");
+    return ATTEST_FAIL;
+}
+
+/* ---- WRAP and REQ ---- */
+
+/* Numbers 10: this AK certifies the key with exactly this Name, for this conversation, and the key
+ * is what we ask for: nothing that its owner could take out of the TPM. */
+static bool certified(const struct attest_view *view, const struct attest_signed *part,
+                      const char *key, const TPM2B_PUBLIC *area, const TPM2B_NAME *name,
+                      enum key_template ecc, enum key_template rsa, struct error *why)
+{
+    TPMT_SIGNATURE signature;
+    enum key_template wanted = area->publicArea.type == TPM2_ALG_RSA ? rsa : ecc;
+    if (!attested_check(&part->attested, part->used, part->bytes.len, why) ||
+        !tpm_signature_parse(part->signature, &signature, why) ||
+        !tpm_signature_verify(&view->in->identity->ak.publicArea, &signature, part->bytes, why) ||
+        !attest_bound(view, part, false, false, why) ||
+        !key_template_match(&area->publicArea, wanted, why))
+        return error_prefix(why, "%s", key);
+    if (!name_equal(&part->attested.attested.certify.name, name))
+        return error_set(why, ERROR_DENIED, "%s: the AK certified another key", key);
+    return true;
+}
+
+enum attest_outcome check_certified_keys(struct attest_view *view, struct error *why)
+{
+    const struct attest_identity *id = view->in->identity;
+    bool ok = certified(view, &view->certify_wrap, "WRAP", &id->wrap, &id->wrap_name,
+                        KEY_WRAP_ECC_P256, KEY_WRAP_RSA_2048, why) &&
+              certified(view, &view->certify_req, "REQ", &id->req, &id->req_name,
+                        KEY_REQ_ECC_P256, KEY_REQ_ECC_P256, why);
+    return ok ? ATTEST_PASS : ATTEST_FAIL;
+}

@@ -1,0 +1,42 @@
+/*
+ * struct attest_policy: an AttestationPolicy, checked and ready to appraise with.
+ *
+ * Ownership: borrows the message. Threading: any; it never changes.
+ */
+#pragma once
+
+#include "base/crypt.h"
+#include "tpmwire/pcr.h"
+
+#include "postern/v1/policy.pb-c.h"
+
+/* PCRs that move while a machine runs: a key sealed to one is lost at its next event. */
+constexpr uint32_t ATTEST_UNSEALABLE = 0x0081f42a; /* 1, 3, 5, 10, 12 to 16, 23 */
+/* PCRs that firmware changes without meaning harm: no policy may pin them. */
+constexpr uint32_t ATTEST_UNPINNABLE = 0x0000002a; /* 1, 3, 5 */
+constexpr size_t ATTEST_POLICY_RULES_MAX = PCR_VALUES_MAX;
+constexpr size_t ATTEST_POLICY_ALLOWED_MAX = 64; /* values for one PCR */
+
+struct attest_policy {
+    const Postern__V1__AttestationPolicy *message;
+    struct pcr_selection quoted; /* what every quote must cover */
+    struct pcr_selection seal;
+    uint32_t ek_trust; /* bit EkTrust of each that is accepted */
+    uint64_t firmware_floor;
+    uint64_t lifetime_ms;
+    bool report_only;
+    uint8_t hash[SHA256_SIZE]; /* of the message's canonical encoding */
+};
+
+/* Checks all that the message's types can't say. INVALID with the field and what was expected. */
+[[nodiscard]] bool attest_policy_compile(const Postern__V1__AttestationPolicy *message,
+                                         struct attest_policy *ret, struct error *err);
+
+/* What is quoted where no policy is known yet (a node that is pending): SHA-256, PCR 0 to 9, 11 and
+ * 14, so that an operator can record a policy from it. */
+void attest_default_selection(struct pcr_selection *ret);
+
+/* Whether this rule allows the value. */
+[[nodiscard]] bool attest_rule_allows(const Postern__V1__PcrRule *rule, const TPM2B_DIGEST *value);
+/* The bank of a rule that was compiled. */
+TPMI_ALG_HASH attest_rule_bank(const Postern__V1__PcrRule *rule);
