@@ -37,6 +37,9 @@ struct rpc_conn_options {
     const char *scheme, *authority; /* client, borrowed */
 };
 
+/* Puts the defaults in the place of zeros. rpc_conn_new does so by itself. */
+void rpc_limits_resolve(struct rpc_limits *limits);
+
 [[nodiscard]] bool rpc_conn_new(const struct rpc_conn_options *options, uint64_t now,
                                 struct rpc_conn **ret, struct error *err);
 /* Ends all calls as rpc_conn_lost does, if that has not been. Not from one of its callbacks. */

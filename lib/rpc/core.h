@@ -88,9 +88,6 @@ struct rpc_conn {
     bool lost;
 };
 
-/* Fills in the defaults. */
-void rpc_limits_resolve(struct rpc_limits *limits);
-
 /* ---- call.c ---- */
 /* The failure of calls whose own could not be stored. */
 extern const struct error call_out_of_memory;

@@ -120,11 +120,11 @@ static bool list_status(struct list *list, const struct error *why, char code[st
                         struct buf *message, struct buf *details, struct error *err)
 {
     CLEANUP(buf_done) struct buf raw;
+    buf_init(&raw, STATUS_DETAILS_MAX);
     if (!why) {
         list_add(list, TEXT("grpc-status"), TEXT("0"));
         return true;
     }
-    buf_init(&raw, STATUS_DETAILS_MAX);
     (void)snprintf(code, 4, "%d", error_grpc_status(why->class));
     list_add(list, TEXT("grpc-status"), slice_str(code));
     status_message_encode(slice_str(why->message), message);

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/counter.h"
 #include "base/mem.h"
-#include "rpc/core.h"
 #include "rpc/transport.h"
 
 COUNTER(count_denied, "postern_rpc_calls_denied_total",

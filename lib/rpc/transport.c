@@ -60,9 +60,9 @@ static void finish(struct transport *t, const struct error *why)
 static bool send_bytes(struct transport *t, struct buf *bytes, struct error *err)
 {
     CLEANUP(buf_done) struct buf cipher;
+    buf_init(&cipher, 0);
     if (!t->tls)
         return stream_write(t->stream, bytes, err);
-    buf_init(&cipher, 0);
     if (bytes->len > 0 && !tls_session_write(t->tls, buf_slice(bytes), err))
         return false;
     tls_session_take(t->tls, &cipher);
