@@ -1,5 +1,6 @@
 #include "tpmwire/attested.h"
 
+#include "base/mem.h"
 #include "wire.h"
 
 #include <tss2/tss2_mu.h>
@@ -22,22 +23,27 @@ bool attested_read(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, si
         return error_set(err, ERROR_INVALID, "attestation: type is 0x%04x instead of 0x%04x",
                          found, type);
     }
+    /* The marshalling library refuses another magic, which here is attested_check's to judge. */
+    static const uint8_t genuine[] = {0xff, 0x54, 0x43, 0x47};
+    uint8_t copy[sizeof(TPMS_ATTEST)];
+    mem_copy(copy, bytes.data, bytes.len);
+    mem_copy(copy, genuine, sizeof genuine);
     TPMS_ATTEST attested = {0};
     size_t used = 0;
-    TSS2_RC rc = Tss2_MU_TPMS_ATTEST_Unmarshal(bytes.data, bytes.len, &used, &attested);
+    TSS2_RC rc = Tss2_MU_TPMS_ATTEST_Unmarshal(copy, bytes.len, &used, &attested);
     if (rc != TSS2_RC_SUCCESS) {
         return wire_malformed(err, rc, "attestation");
     }
-    attested.magic = magic;
     uint8_t again[sizeof(TPMS_ATTEST)];
     size_t len = 0;
     rc = Tss2_MU_TPMS_ATTEST_Marshal(&attested, again, sizeof again, &len);
     if (rc != TSS2_RC_SUCCESS) {
         return wire_malformed(err, rc, "attestation");
     }
-    if (!wire_canonical(slice(bytes.data, used), used, slice(again, len), "attestation", err)) {
+    if (!wire_canonical(slice(copy, used), used, slice(again, len), "attestation", err)) {
         return false;
     }
+    attested.magic = magic;
     *ret = attested;
     *ret_used = used;
     return true;

@@ -3,6 +3,7 @@
 #include "tpmwire/hash.h"
 #include "tpmwire/public.h"
 #include "tpmwire/words.h"
+#include "wire.h"
 
 #include <tss2/tss2_mu.h>
 
@@ -36,7 +37,7 @@ static bool extend(TPM2B_DIGEST *policy, TPM2_CC command, struct slice first, st
 bool policy_start(TPMI_ALG_HASH alg, TPM2B_DIGEST *ret, struct error *err)
 {
     TPM2B_DIGEST zero = {.size = (uint16_t)tpm_hash_size(alg)};
-    if (policy_alg(&zero) != alg) {
+    if (!wire_strong_hash(alg)) {
         return error_set(err, ERROR_INVALID, "no policy by hash 0x%04x (%s)", alg,
                          tpm_alg_name(alg));
     }

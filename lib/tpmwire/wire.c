@@ -1,5 +1,16 @@
 #include "wire.h"
 
+#include <stdlib.h>
+
+/* The marshalling library writes a line to standard error for each structure that it refuses, and
+ * has no other switch than this variable, read once. A peer must not be able to fill our log with
+ * lines past log.h; what went wrong is in the error. Before main, because no thread may read the
+ * environment meanwhile; an operator's own setting stays. */
+[[gnu::constructor]] static void silence(void)
+{
+    (void)setenv("TSS2_LOG", "all+NONE", 0);
+}
+
 bool wire_sized(struct slice wire, size_t max, const char *what, struct slice *ret,
                 struct error *err)
 {
