@@ -41,9 +41,10 @@ static void flood(struct rpc_call *call)
 static void on_writable(void *arg, struct rpc_call *call)
 {
     struct echo *echo = arg;
-    if (++echo->writable < 20)
+    echo->writable++;
+    if (echo->flooding && echo->writable < 20)
         flood(call);
-    else
+    else if (echo->flooding)
         rpc_finish(call);
 }
 
@@ -116,6 +117,7 @@ static bool answer_special(struct echo *echo, struct rpc_call *call,
         flood(call);
     else
         return false;
+    echo->flooding = strcmp(request->text, "flood") == 0;
     return true;
 }
 

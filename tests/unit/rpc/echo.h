@@ -17,6 +17,7 @@ struct echo {
     enum error_class cancel_class; /* why it was cancelled */
     enum error_class close_class;  /* how it ended, ERROR_NONE if well */
     size_t last_size;
+    bool flooding;
     bool pause;        /* pause streams of requests after each message */
     char metadata[64]; /* of "x-test" */
     struct error fail; /* what "fail" answers with */
