@@ -1,0 +1,43 @@
+/*
+ * NodeService.Attest: E1 hello → E2 challenge → E3 evidence → E4 appraisal (design: attestation.md;
+ * docs/protocol.md). The one method that strangers reach, so everything about it is bounded.
+ *
+ * An appraisal that is not authentic ends the call with UNAUTHENTICATED, reason
+ * EVIDENCE_NOT_AUTHENTIC, and nothing is recorded. Everything else is recorded, and answered by an
+ * Appraisal.
+ * Threading: the loop's thread.
+ */
+#pragma once
+
+#include "rpc/call.h"
+
+#include "postern/v1/node.rpc.h"
+
+struct authority;
+struct attest_service;
+
+constexpr size_t ATTEST_STREAMS_MAX = 256; /* at once: anybody may open one */
+constexpr uint64_t ATTEST_STREAM_MS = 90'000; /* a stream's whole life: who says nothing goes */
+constexpr size_t ATTEST_HELLO_MAX = 64 * 1024; /* eight certificates, five keys */
+constexpr size_t ATTEST_EVIDENCE_MAX = 64 * 1024; /* four structures, 96 digests, a CSR */
+
+[[nodiscard]] bool attest_service_new(struct authority *authority, struct attest_service **ret,
+                                      struct error *err);
+struct attest_service *attest_service_free(struct attest_service *service);
+
+/* Called once, on the loop, when the next appraisal of `agent_id` was recorded; with TIMEOUT if none
+ * was by `deadline` (boot clock, ms), with CANCELLED at attest_service_free. */
+struct attest_waiter {
+    char agent_id[AGENT_ID_SIZE];
+    uint64_t deadline;
+    void (*done)(struct attest_waiter *waiter, const struct error *err);
+    struct attest_waiter *next; /* private */
+};
+void attest_wait(struct attest_service *service, struct attest_waiter *waiter);
+/* Takes it back; nothing is called any more. */
+void attest_wait_not(struct attest_service *service, struct attest_waiter *waiter);
+
+/* Members of struct node_service_handlers; `authority` is the argument. */
+void attest_begin(void *authority, struct rpc_call *call);
+void attest_message(void *authority, struct rpc_call *call,
+                    const Postern__V1__AttestRequest *message);
