@@ -20,8 +20,8 @@ bool attested_read(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, si
         return error_set(err, ERROR_INVALID, "attestation is truncated");
     }
     if (found != type) {
-        return error_set(err, ERROR_INVALID, "attestation: type is 0x%04x instead of 0x%04x",
-                         found, type);
+        return error_set(err, ERROR_INVALID, "attestation: type is 0x%04x instead of 0x%04x", found,
+                         type);
     }
     /* The marshalling library refuses another magic, which here is attested_check's to judge. */
     static const uint8_t genuine[] = {0xff, 0x54, 0x43, 0x47};

@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "base/slice.h"
 #include "base/error.h"
+#include "base/slice.h"
 
 #include <tss2/tss2_tpm2_types.h>
 

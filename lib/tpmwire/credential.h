@@ -19,5 +19,6 @@
                                         struct buf *ret_secret, struct error *err);
 
 /* For TPM2_ActivateCredential: both from the wire. INVALID if malformed or oversize. */
-[[nodiscard]] bool credential_parse(struct slice blob, struct slice secret, TPM2B_ID_OBJECT *ret_blob,
-                                    TPM2B_ENCRYPTED_SECRET *ret_secret, struct error *err);
+[[nodiscard]] bool credential_parse(struct slice blob, struct slice secret,
+                                    TPM2B_ID_OBJECT *ret_blob, TPM2B_ENCRYPTED_SECRET *ret_secret,
+                                    struct error *err);

@@ -86,8 +86,8 @@ bool import_blob_make_with(const TPMT_PUBLIC *parent, const struct secret *secre
 }
 
 bool import_blob_make(const TPMT_PUBLIC *parent, const struct secret *secret,
-                      const TPM2B_DIGEST *policy, struct buf *ret_public,
-                      struct buf *ret_duplicate, struct buf *ret_seed, struct error *err)
+                      const TPM2B_DIGEST *policy, struct buf *ret_public, struct buf *ret_duplicate,
+                      struct buf *ret_seed, struct error *err)
 {
     uint8_t seed_value[IMPORT_SEED_VALUE_SIZE];
     struct share_random random;

@@ -28,13 +28,13 @@ constexpr size_t IMPORT_BLOB_WIRE_MAX = 1024; /* bytes of each part */
 [[nodiscard]] bool import_blob_make_with(const TPMT_PUBLIC *parent, const struct secret *secret,
                                          const TPM2B_DIGEST *policy,
                                          const uint8_t seed_value[static IMPORT_SEED_VALUE_SIZE],
-                                         const struct share_random *random,
-                                         struct buf *ret_public, struct buf *ret_duplicate,
-                                         struct buf *ret_seed, struct error *err);
+                                         const struct share_random *random, struct buf *ret_public,
+                                         struct buf *ret_duplicate, struct buf *ret_seed,
+                                         struct error *err);
 
 /* For TPM2_Import: the three parts from the wire. INVALID if malformed or oversize, or if the
  * public area has other attributes than IMPORT_BLOB_ATTRIBUTES, another type or no policy. */
 [[nodiscard]] bool import_blob_parse(struct slice object_public, struct slice duplicate,
                                      struct slice seed, TPM2B_PUBLIC *ret_public,
-                                     TPM2B_PRIVATE *ret_duplicate,
-                                     TPM2B_ENCRYPTED_SECRET *ret_seed, struct error *err);
+                                     TPM2B_PRIVATE *ret_duplicate, TPM2B_ENCRYPTED_SECRET *ret_seed,
+                                     struct error *err);

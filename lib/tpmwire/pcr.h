@@ -11,10 +11,10 @@
 
 #include <tss2/tss2_tpm2_types.h>
 
-constexpr unsigned PCR_COUNT = 24;     /* PC Client platforms: PCR 0–23, three bytes of mask */
-constexpr size_t PCR_BANKS_MAX = 4;    /* SHA-1, SHA-256, SHA-384, SHA-512 */
+constexpr unsigned PCR_COUNT = 24;  /* PC Client platforms: PCR 0–23, three bytes of mask */
+constexpr size_t PCR_BANKS_MAX = 4; /* SHA-1, SHA-256, SHA-384, SHA-512 */
 constexpr size_t PCR_VALUES_MAX = PCR_BANKS_MAX * PCR_COUNT;
-constexpr size_t PCR_TEXT_MAX = 320;   /* characters of the longest text form, with the NUL */
+constexpr size_t PCR_TEXT_MAX = 320; /* characters of the longest text form, with the NUL */
 
 struct pcr_bank {
     TPMI_ALG_HASH alg;

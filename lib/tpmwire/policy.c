@@ -65,8 +65,8 @@ bool policy_pcr(TPM2B_DIGEST *policy, const struct pcr_selection *selection,
     return extend(policy, TPM2_CC_PolicyPCR, slice(bytes, len), digest_slice(pcr_digest), err);
 }
 
-bool policy_nv(TPM2B_DIGEST *policy, const TPM2B_NAME *index, struct slice operand,
-               uint16_t offset, TPM2_EO operation, struct error *err)
+bool policy_nv(TPM2B_DIGEST *policy, const TPM2B_NAME *index, struct slice operand, uint16_t offset,
+               TPM2_EO operation, struct error *err)
 {
     const uint8_t tail[] = {(uint8_t)(offset >> 8), (uint8_t)offset, (uint8_t)(operation >> 8),
                             (uint8_t)operation};

@@ -156,8 +156,7 @@ bool name_equal(const TPM2B_NAME *a, const TPM2B_NAME *b)
 
 /* ── Keys of OpenSSL ───────────────────────────────────────────────────────────────────────── */
 
-static bool key_from_params(const char *type, OSSL_PARAM *params, EVP_PKEY **ret,
-                            struct error *err)
+static bool key_from_params(const char *type, OSSL_PARAM *params, EVP_PKEY **ret, struct error *err)
 {
     CLEANUP(pkey_ctx_done) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(nullptr, type, nullptr);
     CLEANUP(pkey_done) EVP_PKEY *key = nullptr;
@@ -182,8 +181,8 @@ static bool ecc_key(const TPMT_PUBLIC *area, EVP_PKEY **ret, struct error *err)
         return error_set(err, ERROR_INVALID, "public area: a coordinate exceeds the curve's size");
     }
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME,
-                                         (char *)(uintptr_t)curve->name, 0),
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)(uintptr_t)curve->name,
+                                         0),
         OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point,
                                           1 + 2 * (size_t)curve->size),
         OSSL_PARAM_construct_end(),

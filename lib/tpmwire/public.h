@@ -20,16 +20,15 @@ constexpr size_t PUBLIC_AREA_WIRE_MAX = 1024;
 [[nodiscard]] bool public_area_parse(struct slice wire, TPM2B_PUBLIC *ret, struct error *err);
 
 /* Appends TPM2B_PUBLIC with its size. INVALID if the structure can't be expressed. */
-[[nodiscard]] bool public_area_marshal(const TPMT_PUBLIC *area, struct buf *ret,
-                                       struct error *err);
+[[nodiscard]] bool public_area_marshal(const TPMT_PUBLIC *area, struct buf *ret, struct error *err);
 
 /* Name of an object: nameAlg ‖ H_nameAlg(TPMT_PUBLIC) (Part 1 §16). INVALID as above. */
 [[nodiscard]] bool public_area_name(const TPMT_PUBLIC *area, TPM2B_NAME *ret, struct error *err);
 
 /* Qualified Name of a child: nameAlg ‖ H(qualified Name of the parent ‖ Name), by the nameAlg that
  * `name` itself carries (Part 1 §26.5). INVALID if `name` is not the Name of an object. */
-[[nodiscard]] bool name_qualified(const TPM2B_NAME *parent, const TPM2B_NAME *name,
-                                  TPM2B_NAME *ret, struct error *err);
+[[nodiscard]] bool name_qualified(const TPM2B_NAME *parent, const TPM2B_NAME *name, TPM2B_NAME *ret,
+                                  struct error *err);
 
 /* The same of a primary, whose parent is a hierarchy such as TPM2_RH_ENDORSEMENT. */
 [[nodiscard]] bool name_qualified_primary(TPMI_RH_HIERARCHY hierarchy, const TPM2B_NAME *name,

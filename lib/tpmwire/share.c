@@ -93,7 +93,8 @@ bool share_random(const TPMT_PUBLIC *key, struct share_random *ret, struct error
     }
     if (key->type == TPM2_ALG_ECC) {
         const struct curve *curve = curve_of(key);
-        CLEANUP(group_done) EC_GROUP *group = curve ? EC_GROUP_new_by_curve_name(curve->nid) : nullptr;
+        CLEANUP(group_done) EC_GROUP *group =
+            curve ? EC_GROUP_new_by_curve_name(curve->nid) : nullptr;
         if (!group) {
             return error_set_openssl(err, ERROR_INVALID, "share: the curve is not supported");
         }
@@ -334,8 +335,8 @@ static bool integrity(const TPMT_PUBLIC *key, const struct secret *seed, const T
     }
     const OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(
-            OSSL_MAC_PARAM_DIGEST,
-            (char *)(uintptr_t)EVP_MD_get0_name(tpm_hash_md(key->nameAlg)), 0),
+            OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)EVP_MD_get0_name(tpm_hash_md(key->nameAlg)),
+            0),
         OSSL_PARAM_construct_end(),
     };
     CLEANUP(mac_done) EVP_MAC *mac = EVP_MAC_fetch(nullptr, "HMAC", nullptr);

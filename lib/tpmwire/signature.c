@@ -88,8 +88,8 @@ bool tpm_signature_marshal(const TPMT_SIGNATURE *signature, struct buf *ret, str
 }
 
 /* A key that has a scheme signs with no other; one without may use what its type can. */
-static bool scheme_fits(const TPMT_PUBLIC *key, const TPMT_SIGNATURE *signature,
-                        TPMI_ALG_HASH hash, struct error *err)
+static bool scheme_fits(const TPMT_PUBLIC *key, const TPMT_SIGNATURE *signature, TPMI_ALG_HASH hash,
+                        struct error *err)
 {
     bool ecdsa = signature->sigAlg == TPM2_ALG_ECDSA;
     TPM2_ALG_ID scheme = TPM2_ALG_ERROR;

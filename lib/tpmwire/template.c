@@ -191,6 +191,5 @@ bool ek_template_find(const TPMT_PUBLIC *area, enum key_template *ret, struct er
     }
     return error_set(err, ERROR_INVALID,
                      "the EK is none of the TCG's templates (%s, nameAlg %s, attributes 0x%08x)",
-                     tpm_alg_name(area->type), tpm_alg_name(area->nameAlg),
-                     area->objectAttributes);
+                     tpm_alg_name(area->type), tpm_alg_name(area->nameAlg), area->objectAttributes);
 }

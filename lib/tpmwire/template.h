@@ -18,8 +18,8 @@ enum key_template {
     KEY_EK_H3_ECC_P384, /* PolicyB, SHA-384, AES-256 */
     KEY_EK_H6_RSA_3072,
     KEY_EK_H7_RSA_4096,
-    KEY_AK_ECC_P256,  /* a primary of the endorsement hierarchy; restricted, sign; ECDSA SHA-256 */
-    KEY_AK_RSA_2048,  /* the same with RSASSA SHA-256 */
+    KEY_AK_ECC_P256,   /* a primary of the endorsement hierarchy; restricted, sign; ECDSA SHA-256 */
+    KEY_AK_RSA_2048,   /* the same with RSASSA SHA-256 */
     KEY_WRAP_ECC_P256, /* storage: restricted, decrypt; AES-128-CFB, which all hardware has */
     KEY_WRAP_RSA_2048,
     KEY_REQ_ECC_P256, /* unrestricted, sign; ECDSA SHA-256 */

@@ -115,7 +115,8 @@ const char *tpm_alg_name(TPM2_ALG_ID alg)
 
 const char *tpm_handle_name(TPM2_HANDLE handle)
 {
-    const char *type = find(handle_types, ARRAY_LEN(handle_types), handle >> 24, "an unknown handle");
+    const char *type =
+        find(handle_types, ARRAY_LEN(handle_types), handle >> 24, "an unknown handle");
     return find(permanent_handles, ARRAY_LEN(permanent_handles), handle, type);
 }
 

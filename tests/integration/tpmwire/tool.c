@@ -437,23 +437,23 @@ static const struct {
     int arguments;
     bool (*run)(char **arg, struct error *err);
 } commands[] = {
-    {"name", 1, run_name},                     /* PUBLIC */
-    {"qualified", 2, run_qualified},           /* e|o PUBLIC */
+    {"name", 1, run_name},                       /* PUBLIC */
+    {"qualified", 2, run_qualified},             /* e|o PUBLIC */
     {"qualified-child", 2, run_qualified_child}, /* PARENT-QN-HEX PUBLIC */
-    {"counter-name", 2, run_counter_name},     /* INDEX written|new */
-    {"template", 1, run_template},             /* PUBLIC */
-    {"policy-pcr", 2, run_policy_pcr},         /* SELECTION PCRS */
-    {"policy-nv", 2, run_policy_nv},           /* NAME-HEX LIMIT */
+    {"counter-name", 2, run_counter_name},       /* INDEX written|new */
+    {"template", 1, run_template},               /* PUBLIC */
+    {"policy-pcr", 2, run_policy_pcr},           /* SELECTION PCRS */
+    {"policy-nv", 2, run_policy_nv},             /* NAME-HEX LIMIT */
     {"policy-unseal", 0, run_policy_unseal},
     {"policy-secret", 0, run_policy_secret},
     {"node-key-policy", 4, run_node_key_policy}, /* SELECTION PCRS COUNTER-NAME-HEX LIMIT */
-    {"credential", 5, run_credential},         /* EK NAME-HEX SECRET RANDOM|- OUT */
-    {"import", 7, run_import},                 /* PARENT SECRET POLICY RANDOM|- PUB DUP SEED */
-    {"zero-key", 1, run_zero_key},             /* OUT.pem */
-    {"zero-random", 3, run_zero_random},       /* PARENT ephemeral|shared OUT */
-    {"quote", 5, run_quote},                   /* AK ATTEST SIGNATURE SELECTION PCRS */
-    {"certify", 3, run_certify},               /* AK ATTEST SIGNATURE */
-    {"nv-certify", 3, run_nv_certify},         /* AK ATTEST SIGNATURE */
+    {"credential", 5, run_credential},           /* EK NAME-HEX SECRET RANDOM|- OUT */
+    {"import", 7, run_import},                   /* PARENT SECRET POLICY RANDOM|- PUB DUP SEED */
+    {"zero-key", 1, run_zero_key},               /* OUT.pem */
+    {"zero-random", 3, run_zero_random},         /* PARENT ephemeral|shared OUT */
+    {"quote", 5, run_quote},                     /* AK ATTEST SIGNATURE SELECTION PCRS */
+    {"certify", 3, run_certify},                 /* AK ATTEST SIGNATURE */
+    {"nv-certify", 3, run_nv_certify},           /* AK ATTEST SIGNATURE */
 };
 
 int main(int argc, char **argv)

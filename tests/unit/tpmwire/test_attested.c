@@ -107,8 +107,8 @@ static void test_read_and_check_apart(void **)
     longer[0] = 0;
     TPMS_ATTEST attested;
     size_t used = 0;
-    assert_ok(attested_read(slice(longer, quote.len + 3), TPM2_ST_ATTEST_QUOTE, &attested, &used,
-                            &err));
+    assert_ok(
+        attested_read(slice(longer, quote.len + 3), TPM2_ST_ATTEST_QUOTE, &attested, &used, &err));
     assert_int_equal(used, quote.len);
     assert_int_equal(attested.magic, 0x00544347);
     assert_true(slice_equal(slice(attested.extraData.buffer, attested.extraData.size),

@@ -27,8 +27,8 @@ static struct binding binding_of(const struct names *names)
 
 static struct names names_of(void)
 {
-    return (struct names){vector_name("ak.name"), vector_name("wrap.name"),
-                          vector_name("req.name"), vector_name("counter.name")};
+    return (struct names){vector_name("ak.name"), vector_name("wrap.name"), vector_name("req.name"),
+                          vector_name("counter.name")};
 }
 
 /* Written out once more, by hand, from the protocol's text. */
@@ -49,9 +49,15 @@ static void test_layout(void **)
         CLEANUP(buf_done) struct buf all;
         buf_init(&all, 4096);
         const struct slice parts[] = {
-            slice_str(tags[kind]), SLICE_OF(nonce),
-            slice_str("0123456789abcdef0123456789abcdef"), vector("ak.name"), vector("wrap.name"),
-            vector("req.name"), vector("counter.name"), SLICE_OF(csr), SLICE_OF(hello),
+            slice_str(tags[kind]),
+            SLICE_OF(nonce),
+            slice_str("0123456789abcdef0123456789abcdef"),
+            vector("ak.name"),
+            vector("wrap.name"),
+            vector("req.name"),
+            vector("counter.name"),
+            SLICE_OF(csr),
+            SLICE_OF(hello),
             SLICE_OF(exporter),
         };
         for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

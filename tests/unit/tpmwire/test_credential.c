@@ -158,8 +158,10 @@ static void test_make_without_memory(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),       cmocka_unit_test(test_drawn_randomness_differs),
-        cmocka_unit_test(test_make_refuses),  cmocka_unit_test(test_parse_refuses),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_drawn_randomness_differs),
+        cmocka_unit_test(test_make_refuses),
+        cmocka_unit_test(test_parse_refuses),
         cmocka_unit_test(test_make_without_memory),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

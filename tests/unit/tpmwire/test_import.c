@@ -68,8 +68,10 @@ static void test_vectors(void **)
         const char *name;
         const char *parent;
     } vectors[] = {
-        {"import_ecc", "wrap"},           {"import_rsa", "wrap_rsa"},
-        {"import_zero_ephemeral", "wrap"}, {"import_zero_shared", "wrap"},
+        {"import_ecc", "wrap"},
+        {"import_rsa", "wrap_rsa"},
+        {"import_zero_ephemeral", "wrap"},
+        {"import_zero_shared", "wrap"},
         {"import_zero_parent", "zero"},
     };
     for (size_t i = 0; i < ARRAY_LEN(vectors); i++) {
@@ -173,14 +175,13 @@ static void test_make_refuses(void **)
     assert_int_equal(blob.seed.len, 0);
 }
 
-static bool parse(struct slice public, struct slice duplicate, struct slice seed,
-                  struct error *err)
+static bool parse(struct slice public, struct slice duplicate, struct slice seed, struct error *err)
 {
     TPM2B_PUBLIC ret_public = {.size = 0xa5a5};
     TPM2B_PRIVATE ret_duplicate = {.size = 0xa5a5};
     TPM2B_ENCRYPTED_SECRET ret_seed = {.size = 0xa5a5};
-    bool ok = import_blob_parse(public, duplicate, seed, &ret_public, &ret_duplicate, &ret_seed,
-                                err);
+    bool ok =
+        import_blob_parse(public, duplicate, seed, &ret_public, &ret_duplicate, &ret_seed, err);
     assert_true(ok || (ret_public.size == 0xa5a5 && ret_duplicate.size == 0xa5a5 &&
                        ret_seed.size == 0xa5a5));
     return ok;

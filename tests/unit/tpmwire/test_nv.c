@@ -33,8 +33,8 @@ static void test_wire_form(void **)
     struct error err = {0};
     CLEANUP(buf_done) struct buf wire;
     marshalled(&wire);
-    static const uint8_t expected[] = {0, 14, 0x01, 0x80, 0x10, 0x00, 0, 0x0b,
-                                       0x22, 0x04, 0x00, 0x14, 0, 0, 0, 8};
+    static const uint8_t expected[] = {0,    14,   0x01, 0x80, 0x10, 0x00, 0, 0x0b,
+                                       0x22, 0x04, 0x00, 0x14, 0,    0,    0, 8};
     assert_true(slice_equal(buf_slice(&wire), SLICE_OF(expected)));
     TPM2B_NV_PUBLIC area;
     assert_ok(nv_area_parse(buf_slice(&wire), &area, &err));

@@ -40,11 +40,31 @@ static void test_text_is_refused(void **)
 {
     struct error err = {0};
     static const char *const texts[] = {
-        "",           "sha256",      "sha256:",          "sha256:24",        "sha256:-1",
-        "sha256:0,",  "sha256:,0",   "sha256:0,0",       "sha256:2,0",       "sha256:0 ",
-        " sha256:0",  "sha256:0+",   "+sha256:0",        "sha256:0+sha256:1", "md5:0",
-        "sha256:00",  "sha256:01",   "sha256:0x1",       "sha256:4294967296", "SHA256:0",
-        "sha256:0;1", "sha3-256:0",  "sha256:0+sha384:", "unknown:0",         "sha256:100",
+        "",
+        "sha256",
+        "sha256:",
+        "sha256:24",
+        "sha256:-1",
+        "sha256:0,",
+        "sha256:,0",
+        "sha256:0,0",
+        "sha256:2,0",
+        "sha256:0 ",
+        " sha256:0",
+        "sha256:0+",
+        "+sha256:0",
+        "sha256:0+sha256:1",
+        "md5:0",
+        "sha256:00",
+        "sha256:01",
+        "sha256:0x1",
+        "sha256:4294967296",
+        "SHA256:0",
+        "sha256:0;1",
+        "sha3-256:0",
+        "sha256:0+sha384:",
+        "unknown:0",
+        "sha256:100",
         "sha256:0,2,4,7+sha1:0+sha384:0+sha512:0+sha256:0",
     };
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
@@ -163,8 +183,7 @@ static void test_values(void **)
     assert_fails(pcr_composite_digest(TPM2_ALG_SHA256, &part, &values, &digest, &err),
                  ERROR_INVALID);
     values.count = 6;
-    assert_fails(pcr_composite_digest(TPM2_ALG_NULL, &part, &values, &digest, &err),
-                 ERROR_INVALID);
+    assert_fails(pcr_composite_digest(TPM2_ALG_NULL, &part, &values, &digest, &err), ERROR_INVALID);
     assert_memory_equal(&digest, &poison, sizeof poison);
 }
 

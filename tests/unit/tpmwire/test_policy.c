@@ -19,8 +19,8 @@ static void fixture_fill(struct fixture *f)
 {
     struct error err = {0};
     vector_pcrs("seal.pcrs", "sha256:0,2,4,7", &f->pcrs);
-    assert_ok(pcr_composite_digest(TPM2_ALG_SHA256, &f->pcrs.selection, &f->pcrs, &f->composite,
-                                   &err));
+    assert_ok(
+        pcr_composite_digest(TPM2_ALG_SHA256, &f->pcrs.selection, &f->pcrs, &f->composite, &err));
     f->counter = vector_name("counter.name");
     struct reader r = reader(vector("seal.limit"));
     f->limit = reader_u64(&r);
@@ -48,8 +48,8 @@ static void test_digests_are_those_of_trial_sessions(void **)
     TPM2B_OPERAND operand;
     node_key_operand(f.limit, &operand);
     assert_int_equal(operand.size, 8);
-    assert_ok(policy_nv(&policy, &f.counter, slice(operand.buffer, 8), 0, TPM2_EO_UNSIGNED_LE,
-                        &err));
+    assert_ok(
+        policy_nv(&policy, &f.counter, slice(operand.buffer, 8), 0, TPM2_EO_UNSIGNED_LE, &err));
     assert_true(slice_equal(digest_slice(&policy), vector("policy.nv")));
 
     /* TPM_CC_Unseal is 0x15e: the well-known digest of "only Unseal" */
@@ -80,8 +80,8 @@ static void test_node_key_policy(void **)
     assert_true(slice_equal(digest_slice(&policy), vector("seal.policy")));
     /* anything else is another policy */
     TPM2B_DIGEST other;
-    assert_ok(node_key_policy(&f.pcrs.selection, &f.composite, &f.counter, f.limit + 1, &other,
-                              &err));
+    assert_ok(
+        node_key_policy(&f.pcrs.selection, &f.composite, &f.counter, f.limit + 1, &other, &err));
     assert_false(slice_equal(digest_slice(&policy), digest_slice(&other)));
     f.counter.name[10] ^= 1;
     assert_ok(node_key_policy(&f.pcrs.selection, &f.composite, &f.counter, f.limit, &other, &err));

@@ -13,10 +13,14 @@ static const struct {
     const char *name;
     TPMI_RH_HIERARCHY hierarchy;
 } areas[] = {
-    {"ak", TPM2_RH_ENDORSEMENT},         {"ak_rsa", TPM2_RH_ENDORSEMENT},
-    {"wrap", TPM2_RH_OWNER},             {"wrap_rsa", TPM2_RH_OWNER},
-    {"req", TPM2_RH_OWNER},              {"ek_rsa", TPM2_RH_ENDORSEMENT},
-    {"ek_ecc", TPM2_RH_ENDORSEMENT},     {"ek_p384", TPM2_RH_ENDORSEMENT},
+    {"ak", TPM2_RH_ENDORSEMENT},
+    {"ak_rsa", TPM2_RH_ENDORSEMENT},
+    {"wrap", TPM2_RH_OWNER},
+    {"wrap_rsa", TPM2_RH_OWNER},
+    {"req", TPM2_RH_OWNER},
+    {"ek_rsa", TPM2_RH_ENDORSEMENT},
+    {"ek_ecc", TPM2_RH_ENDORSEMENT},
+    {"ek_p384", TPM2_RH_ENDORSEMENT},
     {"ek_rsa3072", TPM2_RH_ENDORSEMENT},
 };
 

@@ -7,8 +7,8 @@
 static void test_two_shares_differ(void **)
 {
     struct error err = {0};
-    static const char *const keys[] = {"ek_ecc", "ek_rsa", "ek_p384", "ek_rsa3072", "wrap",
-                                       "wrap_rsa"};
+    static const char *const keys[] = {"ek_ecc",     "ek_rsa", "ek_p384",
+                                       "ek_rsa3072", "wrap",   "wrap_rsa"};
     static const size_t sizes[] = {32, 32, 48, 48, 32, 32};
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         TPMT_PUBLIC key = vector_area(keys[i]);
@@ -21,8 +21,8 @@ static void test_two_shares_differ(void **)
             assert_int_equal(secret_len(seed[n]), sizes[i]);
         }
         assert_false(secret_equal(seed[0], seed[1]));
-        assert_false(slice_equal(slice(wire[0].secret, wire[0].size),
-                                 slice(wire[1].secret, wire[1].size)));
+        assert_false(
+            slice_equal(slice(wire[0].secret, wire[0].size), slice(wire[1].secret, wire[1].size)));
         seed[0] = secret_free(seed[0]);
         seed[1] = secret_free(seed[1]);
     }
@@ -193,9 +193,12 @@ static void test_wrap_without_memory(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_two_shares_differ),    cmocka_unit_test(test_label_counts),
-        cmocka_unit_test(test_wire_point_is_padded), cmocka_unit_test(test_trimmed_parent),
-        cmocka_unit_test(test_refusals),             cmocka_unit_test(test_wrap_without_memory),
+        cmocka_unit_test(test_two_shares_differ),
+        cmocka_unit_test(test_label_counts),
+        cmocka_unit_test(test_wire_point_is_padded),
+        cmocka_unit_test(test_trimmed_parent),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_wrap_without_memory),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

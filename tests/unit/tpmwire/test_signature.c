@@ -87,9 +87,14 @@ static void test_parse_refuses(void **)
         uint16_t value;
         const char *why;
     } changes[] = {
-        {2, TPM2_ALG_SHA1, "sha1"},     {2, TPM2_ALG_SHA512, "sha512"}, {2, 0x7f7f, "hash"},
-        {0, TPM2_ALG_ECDAA, "ecdaa"},   {0, TPM2_ALG_NULL, "signature"}, {0, TPM2_ALG_HMAC, "signature"},
-        {0, 0x7f7f, "signature"},       {4, 0xffff, "malformed"},
+        {2, TPM2_ALG_SHA1, "sha1"},
+        {2, TPM2_ALG_SHA512, "sha512"},
+        {2, 0x7f7f, "hash"},
+        {0, TPM2_ALG_ECDAA, "ecdaa"},
+        {0, TPM2_ALG_NULL, "signature"},
+        {0, TPM2_ALG_HMAC, "signature"},
+        {0, 0x7f7f, "signature"},
+        {4, 0xffff, "malformed"},
     };
     for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
         mem_copy(changed, wire.data, wire.len);

@@ -33,7 +33,8 @@ static void test_responses(void **)
     assert_string_equal(tpm_response_name(0x1df),
                         "the integrity check failed: not made for this TPM, or altered");
     assert_string_equal(tpm_response_name(0x9a2), "wrong authorization");
-    assert_string_equal(tpm_response_name(0x922), "the TPM is busy: the command must be sent again");
+    assert_string_equal(tpm_response_name(0x922),
+                        "the TPM is busy: the command must be sent again");
     assert_string_equal(tpm_response_name(0), "success");
     assert_null(tpm_response_name(0x1ff));
     /* another layer's code is not the TPM's */
