@@ -228,49 +228,61 @@ static bool seen_has(const struct seen *seen, size_t i)
     return (seen->fields[i / 64] >> (i % 64) & 1) != 0;
 }
 
-/* The field that the key at the current node names, which must be its first time. */
-static bool key_read(struct yaml *yaml, const ProtobufCMessageDescriptor *descriptor,
-                     const struct path *path, struct seen *seen,
-                     const ProtobufCFieldDescriptor **ret)
+/* Refuses a second member of a oneof. */
+static bool oneof_check(struct yaml *yaml, const ProtobufCMessageDescriptor *descriptor,
+                        const ProtobufCFieldDescriptor *field, const struct path *path,
+                        const struct seen *seen)
 {
-    const struct node *key = &yaml->events->node;
-
-    if (key->kind != NODE_SCALAR)
-        return kind_refuse(yaml, path, "the name of a field");
-    if (key->plain && slice_is(key->text, "<<"))
-        return events_refuse(yaml->events, key->place, path, yaml->err,
-                             "merge keys (\"<<\") are not allowed: write the fields out");
-    const ProtobufCFieldDescriptor *field =
-        protobuf_c_message_descriptor_get_field_by_name(descriptor, (const char *)key->text.data);
-    if (!field)
-        return unknown_refuse(yaml, descriptor, path);
-    struct path at = {.parent = path, .name = field->name};
-    size_t index = (size_t)(field - descriptor->fields);
-    if (seen_has(seen, index))
-        return events_refuse(yaml->events, key->place, &at, yaml->err, "this field is there twice");
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *other = &descriptor->fields[i];
         if (seen_has(seen, i) && (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
             (other->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
             other->quantifier_offset == field->quantifier_offset)
-            return events_refuse(yaml->events, key->place, &at, yaml->err,
+            return events_refuse(yaml->events, yaml->events->node.place, path, yaml->err,
                                  "%s is there already, and only one of them can be", other->name);
     }
-    seen->fields[index / 64] |= UINT64_C(1) << (index % 64);
-    *ret = field;
     return true;
 }
 
-static bool field_read(struct yaml *yaml, const ProtobufCFieldDescriptor *field,
-                       const struct path *path, size_t depth, struct buf *wire)
+/* The current node as the name of a field of `descriptor`; NULL after a refusal. */
+static const ProtobufCFieldDescriptor *key_read(struct yaml *yaml,
+                                                const ProtobufCMessageDescriptor *descriptor,
+                                                const struct path *path)
 {
-    if (!events_next(yaml->events, path, yaml->err))
+    const struct node *key = &yaml->events->node;
+    const ProtobufCFieldDescriptor *field = nullptr;
+
+    if (key->kind != NODE_SCALAR)
+        kind_refuse(yaml, path, "the name of a field");
+    else if (key->plain && slice_is(key->text, "<<"))
+        events_refuse(yaml->events, key->place, path, yaml->err,
+                      "merge keys (\"<<\") are not allowed: write the fields out");
+    else if (!(field = protobuf_c_message_descriptor_get_field_by_name(
+                   descriptor, (const char *)key->text.data)))
+        unknown_refuse(yaml, descriptor, path);
+    return field;
+}
+
+/* The value of a field whose name is the current node, which must be its first time. */
+static bool field_read(struct yaml *yaml, const ProtobufCMessageDescriptor *descriptor,
+                       const ProtobufCFieldDescriptor *field, const struct path *parent,
+                       struct seen *seen, size_t depth, struct buf *wire)
+{
+    struct path path = {.parent = parent, .name = field->name};
+    size_t index = (size_t)(field - descriptor->fields);
+
+    if (seen_has(seen, index))
+        return events_refuse(yaml->events, yaml->events->node.place, &path, yaml->err,
+                             "this field is there twice");
+    if (!oneof_check(yaml, descriptor, field, &path, seen) ||
+        !events_next(yaml->events, &path, yaml->err))
         return false;
+    seen->fields[index / 64] |= UINT64_C(1) << (index % 64);
     if (field_is_map(field))
-        return map_read(yaml, field, path, depth, wire);
+        return map_read(yaml, field, &path, depth, wire);
     if (field->label == PROTOBUF_C_LABEL_REPEATED)
-        return sequence_read(yaml, field, path, depth, wire);
-    return value_read(yaml, field, path, depth, wire);
+        return sequence_read(yaml, field, &path, depth, wire);
+    return value_read(yaml, field, &path, depth, wire);
 }
 
 /* `place` is that of the mapping. */
@@ -297,15 +309,12 @@ static bool mapping_read(struct yaml *yaml, const ProtobufCMessageDescriptor *de
     if (!depth_check(yaml, depth))
         return false;
     for (;;) {
-        const ProtobufCFieldDescriptor *field;
         if (!events_next(yaml->events, path, yaml->err))
             return false;
         if (yaml->events->node.kind == NODE_END)
             return required_check(yaml, descriptor, path, place, &seen);
-        if (!key_read(yaml, descriptor, path, &seen, &field))
-            return false;
-        struct path at = {.parent = path, .name = field->name};
-        if (!field_read(yaml, field, &at, depth, wire))
+        const ProtobufCFieldDescriptor *field = key_read(yaml, descriptor, path);
+        if (!field || !field_read(yaml, descriptor, field, path, &seen, depth, wire))
             return false;
     }
 }
@@ -346,92 +355,4 @@ bool pb_from_yaml(const ProtobufCMessageDescriptor *descriptor, const char *name
     if (!pb_unpack(descriptor, buf_slice(&wire), &LIMITS, ret_message, err))
         return error_prefix(err, "%s", name_of_file);
     return true;
-}
-
-/* ── Where a field is ─────────────────────────────────────────────────────────────────────────── */
-
-/* Takes the first step off a rendered path: a name, or what is in brackets. False at its end. */
-static bool path_step(struct slice *path, struct slice *ret)
-{
-    size_t from = 0, to = 0;
-
-    if (path->len == 0)
-        return false;
-    if (path->data[0] == '[') {
-        from = 1;
-        /* A key may have brackets and dots: the step ends where another could begin. */
-        for (to = 1; to < path->len; to++)
-            if (path->data[to] == ']' &&
-                (to + 1 == path->len || path->data[to + 1] == '.' || path->data[to + 1] == '['))
-                break;
-    } else {
-        from = path->data[0] == '.';
-        for (to = from; to < path->len && path->data[to] != '.' && path->data[to] != '[';)
-            to++;
-    }
-    *ret = slice(path->data + from, to - from);
-    to += from == 1 && path->data[0] == '[' && to < path->len;
-    *path = slice(path->data + to, path->len - to);
-    return true;
-}
-
-/* Goes over the rest of the current node, which may be a whole tree. */
-static bool node_skip(struct events *events, struct error *err)
-{
-    size_t depth = 0;
-
-    for (;;) {
-        enum node_kind kind = events->node.kind;
-        if (kind == NODE_NONE)
-            return false;
-        depth += kind == NODE_SEQUENCE || kind == NODE_MAPPING;
-        depth -= kind == NODE_END;
-        if (depth == 0)
-            return true;
-        if (!events_next(events, nullptr, err))
-            return false;
-    }
-}
-
-/* From a sequence or mapping to its element `step`; false if there is none, or at an error. */
-static bool node_enter(struct events *events, struct slice step, struct error *err)
-{
-    enum node_kind kind = events->node.kind;
-    char index[24];
-
-    if (kind != NODE_SEQUENCE && kind != NODE_MAPPING)
-        return false;
-    for (size_t i = 0; events_next(events, nullptr, err) && events->node.kind != NODE_END; i++) {
-        bool found;
-        if (kind == NODE_SEQUENCE) {
-            snprintf(index, sizeof index, "%zu", i);
-            found = slice_is(step, index);
-        } else {
-            found = events->node.kind == NODE_SCALAR && slice_equal(events->node.text, step);
-            if (!node_skip(events, err) || !events_next(events, nullptr, err))
-                return false;
-        }
-        if (found)
-            return true;
-        if (!node_skip(events, err))
-            return false;
-    }
-    return false;
-}
-
-bool pb_yaml_locate(const char *name_of_file, struct slice text, struct error *err)
-{
-    struct error ignored;
-    CLEANUP(events_done) struct events events = {0};
-    struct place place = {.line = 1, .column = 1};
-    struct slice path = slice_str(err->field), step;
-
-    /* The text was read before, so that nothing of this fails but memory: then it's line 1. */
-    if (events_init(&events, name_of_file, text, &ignored)) {
-        place = events.node.place;
-        while (path_step(&path, &step) && node_enter(&events, step, &ignored))
-            place = events.node.place;
-    }
-    return error_prefix(err, "%s:%zu:%zu%s%s", name_of_file, place.line, place.column,
-                        err->field[0] != '\0' ? ": " : "", err->field);
 }

@@ -7,8 +7,10 @@
 #include "pbtest/three.pb-c.h"
 #include "pbtest/two.pb-c.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define THREE &pbtest__three__descriptor
 #define TWO &pbtest__two__descriptor
@@ -292,6 +294,33 @@ static void test_amplification(void **state)
     pb_free(message);
 }
 
+/* Whatever the number of fields, the pre-pass must foresee protobuf-c's scratch for them. */
+static void test_memory_foreseen(void **state)
+{
+    static const char *const FIELDS[] = {
+        "a80101",       /* r_i32 */
+        "da010161",     /* r_text */
+        "ea0100",       /* children */
+        "a00601",       /* unknown */
+        "a2060161",     /* unknown, with a length */
+        "fa01030a0161", /* labels */
+        "aa01020102",   /* r_i32, packed */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(FIELDS); i++) {
+        struct error err = {0};
+        ProtobufCMessage *message = nullptr;
+        CLEANUP(buf_done) struct buf bytes;
+        buf_init(&bytes, 65536);
+        for (size_t n = 0; n < 300; n++) {
+            assert_ok(pb_unpack(THREE, buf_slice(&bytes), nullptr, &message, &err));
+            pb_free(message);
+            assert_ok(hex_decode(FIELDS[i], &bytes, &err));
+        }
+    }
+}
+
 /* ── What is accepted ─────────────────────────────────────────────────────────────────────────── */
 
 static void test_singular_last_counts(void **state)
@@ -553,6 +582,45 @@ static void test_allocation_sweep(void **state)
     testlib_allocation_sweep(sweep_unpack, nullptr);
 }
 
+/* Every block that is freed passes here first (--wrap=mem_free). */
+void *__real_mem_free(void *object);
+void *__wrap_mem_free(void *object);
+static unsigned freed_blocks, freed_with_marker;
+static const char MARKER[] = "secret";
+
+void *__wrap_mem_free(void *object)
+{
+    freed_blocks += object != nullptr;
+    if (object && memmem(object, malloc_usable_size(object), MARKER, sizeof MARKER - 1))
+        freed_with_marker++;
+    return __real_mem_free(object);
+}
+
+static void test_free_wipes(void **state)
+{
+    struct error err = {0};
+    ProtobufCMessage *message = nullptr;
+
+    (void)state;
+    /* text, raw, r_text[0], child.text, an unknown field; and text again, so that one is replaced. */
+    assert_ok(unpack_hex(THREE,
+                         "6a06736563726574"
+                         "7206736563726574"
+                         "da0106736563726574"
+                         "7a086a06736563726574"
+                         "a20606736563726574"
+                         "6a06736563726574",
+                         nullptr, &message, &err));
+    assert_string_equal(((Pbtest__Three *)message)->text, MARKER);
+    freed_blocks = freed_with_marker = 0;
+    pb_free(message);
+    assert_true(freed_blocks >= 8);
+    assert_int_equal(freed_with_marker, 0);
+    /* The control: what isn't wiped is seen. */
+    mem_free(mem_strdup(MARKER));
+    assert_int_equal(freed_with_marker, 1);
+}
+
 static void test_free_takes_null(void **state)
 {
     (void)state;
@@ -570,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_four_megabytes),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_amplification),
+        cmocka_unit_test(test_memory_foreseen),
         cmocka_unit_test(test_singular_last_counts),
         cmocka_unit_test(test_oneof_last_counts),
         cmocka_unit_test(test_packed_and_unpacked),
@@ -579,6 +648,7 @@ int main(void)
         cmocka_unit_test(test_pack),
         cmocka_unit_test(test_pack_refuses),
         cmocka_unit_test(test_allocation_sweep),
+        cmocka_unit_test(test_free_wipes),
         cmocka_unit_test(test_free_takes_null),
     };
     return cmocka_run_group_tests_name("pb/message", tests, nullptr, nullptr);

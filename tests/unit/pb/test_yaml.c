@@ -454,7 +454,7 @@ static void test_write_refuses(void **state)
     (void)state;
     CLEANUP(buf_done) struct buf out;
     buf_init(&out, 4096);
-    three.colour = 99;
+    mem_copy(&three.colour, &(int){99}, sizeof three.colour); /* no enumerator */
     assert_fails(pb_to_yaml(&three.base, &out, &err), ERROR_INTERNAL);
     three.colour = 0;
     memset(key, 'k', sizeof key - 1);
@@ -503,7 +503,7 @@ static void test_json(void **state)
     Pbtest__Three three = PBTEST__THREE__INIT;
     at.seconds = INT64_MAX;
     three.at = &at;
-    three.colour = 99;
+    mem_copy(&three.colour, &(int){99}, sizeof three.colour); /* no enumerator */
     buf_clear(&json);
     assert_ok(pb_to_json(&three.base, &json, &err));
     buf_put_u8(&json, '\0');
