@@ -27,14 +27,16 @@ static void on_half_closed(void *arg, struct rpc_call *call)
         rpc_finish(call);
 }
 
-static void flood(struct rpc_call *call)
+static void flood(struct echo *echo, struct rpc_call *call)
 {
     static uint8_t payload[10'000];
     struct error err;
     Postern__Test__Note message = note("flood");
     message.payload = (ProtobufCBinaryData){sizeof(payload), payload};
     while (rpc_call_queued(call) < 100'000)
-        if (!rpc_send(call, &message.base, &err))
+        if (rpc_send(call, &message.base, &err))
+            echo->sent++;
+        else
             break;
 }
 
@@ -43,7 +45,7 @@ static void on_writable(void *arg, struct rpc_call *call)
     struct echo *echo = arg;
     echo->writable++;
     if (echo->flooding && echo->writable < 20)
-        flood(call);
+        flood(echo, call);
     else if (echo->flooding)
         rpc_finish(call);
 }
@@ -114,7 +116,7 @@ static bool answer_special(struct echo *echo, struct rpc_call *call,
     else if (strcmp(request->text, "big") == 0)
         answer_big(call, request->count);
     else if (strcmp(request->text, "flood") == 0)
-        flood(call);
+        flood(echo, call);
     else
         return false;
     echo->flooding = strcmp(request->text, "flood") == 0;

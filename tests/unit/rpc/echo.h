@@ -18,6 +18,7 @@ struct echo {
     enum error_class close_class;  /* how it ended, ERROR_NONE if well */
     size_t last_size;
     bool flooding;
+    unsigned sent;     /* by "flood" */
     bool pause;        /* pause streams of requests after each message */
     char metadata[64]; /* of "x-test" */
     struct error fail; /* what "fail" answers with */
