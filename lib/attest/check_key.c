@@ -93,6 +93,10 @@ enum attest_outcome check_admitted(struct attest_view *view, struct error *why)
                   view->in->identity->agent_id);
         return ATTEST_FAIL;
     }
+    if (record->denied) {
+        error_set_reason(why, ERROR_DENIED, "NODE_DENIED", "an operator denied this node");
+        return ATTEST_FAIL;
+    }
     if ((record->known && record->admitted) || view->in->token_valid)
         return ATTEST_PASS;
     error_set(why, ERROR_CONFLICT,

@@ -12,11 +12,20 @@
 
 /* ---- Clock (Part 1, section 36) ---- */
 
+/* TPM2_Clear makes new storage keys, so an accepted clear excuses only a TPM that shows one: the
+ * operator's word can't be kept and used for anything else. */
+static bool was_cleared(const struct attest_view *view)
+{
+    const struct attest_record *record = view->in->record;
+    return record->clear_accepted &&
+           !name_equal(&record->wrap_name, &view->in->identity->wrap_name);
+}
+
 enum attest_outcome check_reset_count(struct attest_view *view, struct error *why)
 {
     const struct attest_record *record = view->in->record;
     const TPMS_CLOCK_INFO *now = &view->quote.attested.clockInfo;
-    if (!record->has_clock || record->clear_accepted || now->resetCount > record->reset_count ||
+    if (!record->has_clock || was_cleared(view) || now->resetCount > record->reset_count ||
         (now->resetCount == record->reset_count && now->restartCount >= record->restart_count))
         return ATTEST_PASS;
     error_set(why, ERROR_DENIED,
@@ -33,7 +42,7 @@ enum attest_outcome check_clock(struct attest_view *view, struct error *why)
     const TPMS_CLOCK_INFO *now = &view->quote.attested.clockInfo;
     bool same_counts = record->has_clock && now->resetCount == record->reset_count &&
                        now->restartCount == record->restart_count;
-    if (!same_counts || record->clear_accepted || now->clock > record->clock_ms)
+    if (!same_counts || was_cleared(view) || now->clock > record->clock_ms)
         return ATTEST_PASS;
     error_set(why, ERROR_DENIED,
               "the TPM's clock did not advance: %" PRIu64 " ms after %" PRIu64 " ms", now->clock,
@@ -95,7 +104,8 @@ enum attest_outcome check_recorded(struct attest_view *view, struct error *why)
 enum attest_outcome check_counter_value(struct attest_view *view, struct error *why)
 {
     const struct attest_record *record = view->in->record;
-    if (!record->has_generation || record->clear_accepted || view->counter == record->limit)
+    bool fresh = was_cleared(view) && view->counter >= record->limit;
+    if (!record->has_generation || fresh || view->counter == record->limit)
         return ATTEST_PASS;
     if (record->limit > 0 && view->counter == record->limit - 1) {
         error_set(why, ERROR_CONFLICT,

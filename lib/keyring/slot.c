@@ -4,18 +4,21 @@
 
 static const uint8_t magic[8] = "PSLOT1\0"; /* with its NUL: eight bytes */
 
-bool slot_encode(struct slice header, struct slice ciphertext, struct buf *ret, struct error *err)
+bool slot_encode(const struct slot_parts *parts, struct buf *ret, struct error *err)
 {
-    size_t size = sizeof(magic) + 4 + header.len + 4 + ciphertext.len + SHA256_SIZE;
-    if (header.len > SLOT_HEADER_MAX || ciphertext.len > SLOT_SIZE_MAX || size > SLOT_SIZE_MAX)
+    size_t size = sizeof(magic) + 12 + parts->header.len + parts->ciphertext.len +
+                  parts->packets.len + SHA256_SIZE;
+    if (parts->header.len > SLOT_HEADER_MAX || parts->ciphertext.len > SLOT_SIZE_MAX ||
+        parts->packets.len > SLOT_SIZE_MAX || size > SLOT_SIZE_MAX)
         return error_set(err, ERROR_EXHAUSTED,
                          "a slot of %zu bytes is over the limit of %zu: fewer or smaller secrets "
                          "fit on a node",
                          size, SLOT_SIZE_MAX);
     size_t start = ret->len;
     buf_put(ret, SLICE_OF(magic));
-    buf_put_prefixed(ret, header);
-    buf_put_prefixed(ret, ciphertext);
+    buf_put_prefixed(ret, parts->header);
+    buf_put_prefixed(ret, parts->ciphertext);
+    buf_put_prefixed(ret, parts->packets);
     if (!buf_ok(ret, err))
         return false;
     uint8_t digest[SHA256_SIZE];
@@ -25,8 +28,7 @@ bool slot_encode(struct slice header, struct slice ciphertext, struct buf *ret, 
     return buf_ok(ret, err);
 }
 
-bool slot_decode(struct slice file, struct slice *ret_header, struct slice *ret_ciphertext,
-                 struct error *err)
+bool slot_decode(struct slice file, struct slot_parts *ret, struct error *err)
 {
     if (file.len < sizeof(magic) + SHA256_SIZE || file.len > SLOT_SIZE_MAX ||
         memcmp(file.data, magic, sizeof(magic)) != 0)
@@ -38,11 +40,13 @@ bool slot_decode(struct slice file, struct slice *ret_header, struct slice *ret_
     if (memcmp(digest, file.data + body.len, sizeof(digest)) != 0)
         return error_set(err, ERROR_INVALID, "the slot file is torn or damaged");
     struct reader in = reader(slice(body.data + sizeof(magic), body.len - sizeof(magic)));
-    struct slice header = reader_take(&in, reader_u32(&in));
-    struct slice ciphertext = reader_take(&in, reader_u32(&in));
-    if (!reader_end(&in) || header.len > SLOT_HEADER_MAX)
+    struct slot_parts parts = {
+        .header = reader_take(&in, reader_u32(&in)),
+        .ciphertext = reader_take(&in, reader_u32(&in)),
+        .packets = reader_take(&in, reader_u32(&in)),
+    };
+    if (!reader_end(&in) || parts.header.len > SLOT_HEADER_MAX)
         return error_set(err, ERROR_INVALID, "the slot file's lengths do not fit");
-    *ret_header = header;
-    *ret_ciphertext = ciphertext;
+    *ret = parts;
     return true;
 }
