@@ -63,8 +63,8 @@ bool attested_check(const TPMS_ATTEST *attested, size_t used, size_t size, struc
 
 bool attested_parse(struct slice bytes, TPMI_ST_ATTEST type, TPMS_ATTEST *ret, struct error *err)
 {
-    TPMS_ATTEST attested;
-    size_t used;
+    TPMS_ATTEST attested = {0};
+    size_t used = 0;
     if (!attested_read(bytes, type, &attested, &used, err) ||
         !attested_check(&attested, used, bytes.len, err)) {
         return false;

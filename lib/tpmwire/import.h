@@ -1,7 +1,15 @@
 /*
  * Import blobs: a sealed data object made outside the TPM for TPM2_Import under a storage key
- * (TPM 2.0 Library, Part 1 §23.3, Part 3 §13.3). The layout that the node key needs is in
- * docs/protocol.md, "Node key". Sans-I/O; any thread.
+ * (TPM 2.0 Library, Part 1 §23.3, Part 3 §13.3). Its policy and what it is for: docs/protocol.md,
+ * "The node key". Sans-I/O; any thread.
+ *
+ *   unique    = SHA-256(seedValue ‖ secret)
+ *   seed      = RSA: random, by OAEP with label "DUPLICATE"; ECC: KDFe(Z.x, "DUPLICATE",
+ *               ephemeral.x, parent.x), every coordinate in the curve's size
+ *   encrypted = AES-CFB, IV 0, of TPM2B_SENSITIVE with its size, by KDFa(seed, "STORAGE", Name)
+ *   duplicate = HMAC(encrypted ‖ Name) as TPM2B_DIGEST ‖ encrypted, by KDFa(seed, "INTEGRITY")
+ *
+ * All but unique by the parent's nameAlg; no inner wrapper; each label with its NUL once.
  */
 #pragma once
 

@@ -19,7 +19,7 @@ static bool area_bytes(const TPMS_NV_PUBLIC *area, uint8_t ret[static NV_AREA_WI
 
 bool nv_area_parse(struct slice wire, TPM2B_NV_PUBLIC *ret, struct error *err)
 {
-    struct slice body;
+    struct slice body = {};
     if (!wire_sized(wire, NV_AREA_WIRE_MAX, "NV public area", &body, err)) {
         return false;
     }
@@ -34,7 +34,7 @@ bool nv_area_parse(struct slice wire, TPM2B_NV_PUBLIC *ret, struct error *err)
                          tpm_alg_name(area.nvPublic.nameAlg));
     }
     uint8_t bytes[NV_AREA_WIRE_MAX];
-    struct slice again;
+    struct slice again = {};
     if (!area_bytes(&area.nvPublic, bytes, &again, err) ||
         !wire_canonical(body, used, again, "NV public area", err)) {
         return false;
@@ -46,7 +46,7 @@ bool nv_area_parse(struct slice wire, TPM2B_NV_PUBLIC *ret, struct error *err)
 bool nv_area_marshal(const TPMS_NV_PUBLIC *area, struct buf *ret, struct error *err)
 {
     uint8_t bytes[NV_AREA_WIRE_MAX];
-    struct slice body;
+    struct slice body = {};
     if (!area_bytes(area, bytes, &body, err)) {
         return false;
     }
@@ -56,7 +56,7 @@ bool nv_area_marshal(const TPMS_NV_PUBLIC *area, struct buf *ret, struct error *
 bool nv_area_name(const TPMS_NV_PUBLIC *area, TPM2B_NAME *ret, struct error *err)
 {
     uint8_t bytes[NV_AREA_WIRE_MAX];
-    struct slice body;
+    struct slice body = {};
     return area_bytes(area, bytes, &body, err) &&
            name_from(area->nameAlg, body, slice(nullptr, 0), ret, err);
 }

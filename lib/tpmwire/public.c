@@ -57,7 +57,7 @@ static bool area_bytes(const TPMT_PUBLIC *area, uint8_t ret[static PUBLIC_AREA_W
 
 bool public_area_parse(struct slice wire, TPM2B_PUBLIC *ret, struct error *err)
 {
-    struct slice body;
+    struct slice body = {};
     if (!wire_sized(wire, PUBLIC_AREA_WIRE_MAX, "public area", &body, err)) {
         return false;
     }
@@ -72,7 +72,7 @@ bool public_area_parse(struct slice wire, TPM2B_PUBLIC *ret, struct error *err)
                          tpm_alg_name(area.publicArea.nameAlg));
     }
     uint8_t bytes[PUBLIC_AREA_WIRE_MAX];
-    struct slice again;
+    struct slice again = {};
     if (!area_bytes(&area.publicArea, bytes, &again, err) ||
         !wire_canonical(body, used, again, "public area", err)) {
         return false;
@@ -84,7 +84,7 @@ bool public_area_parse(struct slice wire, TPM2B_PUBLIC *ret, struct error *err)
 bool public_area_marshal(const TPMT_PUBLIC *area, struct buf *ret, struct error *err)
 {
     uint8_t bytes[PUBLIC_AREA_WIRE_MAX];
-    struct slice body;
+    struct slice body = {};
     if (!area_bytes(area, bytes, &body, err)) {
         return false;
     }
@@ -115,7 +115,7 @@ bool name_from(TPMI_ALG_HASH alg, struct slice first, struct slice second, TPM2B
 bool public_area_name(const TPMT_PUBLIC *area, TPM2B_NAME *ret, struct error *err)
 {
     uint8_t bytes[PUBLIC_AREA_WIRE_MAX];
-    struct slice body;
+    struct slice body = {};
     return area_bytes(area, bytes, &body, err) &&
            name_from(area->nameAlg, body, slice(nullptr, 0), ret, err);
 }

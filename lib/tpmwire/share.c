@@ -82,32 +82,41 @@ static bool scalar_number(const uint8_t *scalar, const struct curve *curve, cons
     return true;
 }
 
+/* Draws until the scalar is in range. */
+static bool draw_scalar(const TPMT_PUBLIC *key, uint8_t ret[static SHARE_RANDOM_MAX],
+                        struct error *err)
+{
+    const struct curve *curve = curve_of(key);
+    CLEANUP(group_done) EC_GROUP *group = curve ? EC_GROUP_new_by_curve_name(curve->nid) : nullptr;
+    if (!group) {
+        return error_set_openssl(err, ERROR_INVALID, "share: curve 0x%04x is not supported",
+                                 key->parameters.eccDetail.curveID);
+    }
+    for (int i = 0; i < SCALAR_TRIES; i++) {
+        CLEANUP(bn_done) BIGNUM *number = nullptr;
+        if (!random_bytes(ret, SHARE_RANDOM_MAX, err)) {
+            return false;
+        }
+        if (scalar_number(ret, curve, group, &number)) {
+            return true;
+        }
+    }
+    return error_set(err, ERROR_INTERNAL, "share: no random scalar in range");
+}
+
 bool share_random(const TPMT_PUBLIC *key, struct share_random *ret, struct error *err)
 {
     if (!check_key(key, err)) {
         return false;
     }
     struct share_random random;
-    if (!random_bytes(&random, sizeof random, err)) {
-        return false;
+    bool ok = random_bytes(&random, sizeof random, err) &&
+              (key->type != TPM2_ALG_ECC || draw_scalar(key, random.scalar, err));
+    if (ok) {
+        *ret = random;
     }
-    if (key->type == TPM2_ALG_ECC) {
-        const struct curve *curve = curve_of(key);
-        CLEANUP(group_done) EC_GROUP *group =
-            curve ? EC_GROUP_new_by_curve_name(curve->nid) : nullptr;
-        if (!group) {
-            return error_set_openssl(err, ERROR_INVALID, "share: the curve is not supported");
-        }
-        CLEANUP(bn_done) BIGNUM *number = nullptr;
-        for (int i = 0; !scalar_number(random.scalar, curve, group, &number); i++) {
-            if (i == SCALAR_TRIES || !random_bytes(random.scalar, sizeof random.scalar, err)) {
-                return error_set(err, ERROR_INTERNAL, "share: no random scalar in range");
-            }
-        }
-    }
-    *ret = random;
     mem_wipe(&random, sizeof random);
-    return true;
+    return ok;
 }
 
 /* ── ECC: one-pass ECDH, Part 1 §C.6 ───────────────────────────────────────────────────────── */

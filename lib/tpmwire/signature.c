@@ -67,7 +67,7 @@ bool tpm_signature_parse(struct slice wire, TPMT_SIGNATURE *ret, struct error *e
     }
     TPMI_ALG_HASH hash;
     uint8_t bytes[TPM_SIGNATURE_WIRE_MAX];
-    struct slice again;
+    struct slice again = {};
     if (!scheme_of(&signature, &hash, err) || !signature_bytes(&signature, bytes, &again, err) ||
         !wire_canonical(wire, used, again, "signature", err)) {
         return false;
@@ -79,7 +79,7 @@ bool tpm_signature_parse(struct slice wire, TPMT_SIGNATURE *ret, struct error *e
 bool tpm_signature_marshal(const TPMT_SIGNATURE *signature, struct buf *ret, struct error *err)
 {
     uint8_t bytes[TPM_SIGNATURE_WIRE_MAX];
-    struct slice body;
+    struct slice body = {};
     if (!signature_bytes(signature, bytes, &body, err)) {
         return false;
     }
