@@ -145,16 +145,14 @@ static void arm(struct rpc_client *client)
 static void on_timer(void *arg)
 {
     struct rpc_client *client = arg;
-    uint64_t now = clock_boot_ms();
-    if (client->next_attempt <= now) {
+    settle(client); /* calls that failed already need no connection */
+    if (client->next_attempt <= clock_boot_ms()) {
         client->next_attempt = UINT64_MAX;
         if (client->waiting > 0 || client->options.keep_connected)
             connect_now(client);
         else
             set_state(client, RPC_CLIENT_IDLE, nullptr);
     }
-    if (client->next_deadline <= now)
-        settle(client);
     arm(client);
 }
 
