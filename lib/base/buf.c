@@ -12,14 +12,23 @@ void buf_init(struct buf *buf, size_t max)
     *buf = (struct buf){.max = max};
 }
 
+void buf_init_wiping(struct buf *buf, size_t max)
+{
+    *buf = (struct buf){.max = max, .wipe = true};
+}
+
 void buf_done(struct buf *buf)
 {
+    if (buf->wipe)
+        mem_wipe(buf->data, buf->cap);
     mem_free(buf->data);
-    buf_init(buf, buf->max);
+    *buf = (struct buf){.max = buf->max, .wipe = buf->wipe};
 }
 
 void buf_clear(struct buf *buf)
 {
+    if (buf->wipe)
+        mem_wipe(buf->data, buf->len);
     buf->len = 0;
     buf->failed = buf->starved = false;
 }
@@ -32,6 +41,23 @@ void buf_consume(struct buf *buf, size_t n)
         return;
     buf->len -= n;
     mem_move(buf->data, buf->data + n, buf->len);
+    if (buf->wipe)
+        mem_wipe(buf->data + buf->len, n);
+}
+
+/* Moves the bytes into an allocation of `cap`; NULL leaves the buffer as it was. realloc would leave
+ * a copy behind. */
+static uint8_t *buf_move(struct buf *buf, size_t cap)
+{
+    if (!buf->wipe)
+        return mem_resize(buf->data, cap);
+    uint8_t *data = mem_new(1, cap);
+    if (!data)
+        return nullptr;
+    mem_copy(data, buf->data, buf->len);
+    mem_wipe(buf->data, buf->cap);
+    mem_free(buf->data);
+    return data;
 }
 
 bool buf_ok(const struct buf *buf, struct error *err)
@@ -70,7 +96,7 @@ static bool buf_reserve(struct buf *buf, size_t n, size_t spare)
         cap = buf->max;
     if (cap < need)
         cap = need;
-    data = mem_resize(buf->data, cap);
+    data = buf_move(buf, cap);
     if (!data) {
         buf->failed = buf->starved = true;
         return false;

@@ -4,7 +4,8 @@
  * Appending never fails at the call: a write beyond the maximum (or without memory) marks the
  * buffer as failed, later writes do nothing, and buf_ok tells once at the end. A failed buffer
  * gives an empty slice, so forgetting to ask can't send half a message.
- * Contents are not secret material: base/secret.h.
+ * Key material does not belong here (base/secret.h); what may carry secrets on their way through, such
+ * as packed messages, goes into a buffer that wipes.
  */
 #pragma once
 
@@ -18,10 +19,13 @@ struct buf {
     size_t max; /* hard maximum, bytes */
     bool failed;
     bool starved; /* … for want of memory, not because of max */
+    bool wipe;    /* clear bytes before they are freed or moved away from */
 };
 
 /* An empty buffer; nothing is allocated before the first write. */
 void buf_init(struct buf *buf, size_t max);
+/* The same for bytes that may carry secrets: no copy stays behind in freed memory. */
+void buf_init_wiping(struct buf *buf, size_t max);
 /* Frees the bytes; the buffer is empty and usable again. For CLEANUP. */
 void buf_done(struct buf *buf);
 /* Forgets the contents and the failure, keeps the allocation. */

@@ -194,9 +194,29 @@ static void allocation_failures_are_kept_until_asked(void **state)
     assert_ok(buf_ok(&buf, &err));
 }
 
+/* The bytes of a wiping buffer are gone from where they were: the allocation is still ours, since
+ * clearing and consuming keep it. */
+static void wiping_buffer_leaves_nothing(void **state)
+{
+    (void)state;
+    struct buf buf;
+    buf_init_wiping(&buf, 64);
+    buf_put(&buf, slice_str("0123456789abcdef"));
+    const uint8_t *data = buf.data;
+    buf_consume(&buf, 10);
+    assert_memory_equal(data, "abcdef\0\0\0\0\0\0\0\0\0\0", 16);
+    buf_clear(&buf);
+    assert_memory_equal(data, "\0\0\0\0\0\0", 6);
+    buf_put(&buf, slice_str("again"));
+    assert_true(slice_is(buf_slice(&buf), "again"));
+    buf_done(&buf);
+    assert_true(buf.wipe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(wiping_buffer_leaves_nothing),
         cmocka_unit_test(writes_are_big_endian),
         cmocka_unit_test(the_maximum_is_exact),
         cmocka_unit_test(a_zero_buffer_refuses_bytes_and_takes_nothing),
