@@ -55,7 +55,7 @@ extern const struct pb_limits pb_limits_strict;
  *   beyond the rest; field number 0 or above 2^29-1; a wire type that does not exist;
  * - a known field with another wire type than its own, packed and unpacked being the same (the
  *   standard would call it unknown; no upgrade makes one);
- * - a string that is not UTF-8 (proto2 too) or contains a NUL;
+ * - a string that is not UTF-8 (proto2 too) or contains a NUL; a packed bool other than 0 or 1;
  * - groups, known or unknown: protobuf-c has none, and our contracts never will;
  * - an embedded message of a field that isn't repeated, or of one oneof member, that occurs twice
  *   (the standard merges; no encoder writes it; protobuf-c's merge reads out of bounds where both

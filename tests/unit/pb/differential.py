@@ -132,6 +132,10 @@ def python_parse(cls, data):
     except message.DecodeError:
         return None
     msg.DiscardUnknownFields()
+    # protobuf-c packs no -0.0 where 0.0 is the default; to the standard they differ.
+    for field, value in msg.ListFields():
+        if value == 0.0 and isinstance(value, float) and not field.has_presence:
+            msg.ClearField(field.name)
     return msg
 
 
