@@ -2,8 +2,8 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "keys/file_uri.h"
 
-#include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -13,7 +13,6 @@
 #include <openssl/x509.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/stat.h>
 
 struct key {
     EVP_PKEY *evp;
@@ -72,36 +71,6 @@ static bool key_make(EVP_PKEY *evp, bool is_private, struct key **ret, struct er
     return true;
 }
 
-/* The path of a file: URI, or NULL for another scheme. RFC 8089 section 2: no authority, or an
- * empty one. */
-static const char *file_path(const char *uri)
-{
-    if (strncmp(uri, "file:", 5) != 0)
-        return nullptr;
-    const char *path = uri + 5;
-    return strncmp(path, "///", 3) == 0 ? path + 2 : path;
-}
-
-/* What a file must be before libcrypto reads it. */
-static bool check_file(const char *path, bool secret, struct error *err)
-{
-    struct stat st;
-    if (path[0] != '/' || path[1] == '/')
-        return error_set(err, ERROR_INVALID, "expected an absolute path: file:/path/to/key.pem");
-    if (stat(path, &st) != 0)
-        return error_set_errno(err, errno, "%s", path);
-    if (!S_ISREG(st.st_mode))
-        return error_set(err, ERROR_INVALID, "%s is not a file", path);
-    if ((size_t)st.st_size > KEY_FILE_MAX)
-        return error_set(err, ERROR_EXHAUSTED, "%s has more than %zu bytes", path, KEY_FILE_MAX);
-    if (secret && (st.st_mode & 0077) != 0)
-        return error_set(err, ERROR_DENIED,
-                         "%s can be read or written by others (mode %04o): chmod 600 it, and "
-                         "think about replacing the key",
-                         path, (unsigned)st.st_mode & 07777);
-    return true;
-}
-
 /* The first object of this type. NULL if there is none; OpenSSL's queue then may say why. */
 static EVP_PKEY *load(const char *uri, bool secret)
 {
@@ -131,8 +100,8 @@ static EVP_PKEY *load(const char *uri, bool secret)
 
 static bool open_as(const char *uri, bool secret, struct key **ret, struct error *err)
 {
-    const char *path = file_path(uri);
-    if (path && !check_file(path, secret, err))
+    const char *path = file_uri_path(uri);
+    if (path && !file_uri_check(path, secret, KEY_FILE_MAX, err))
         return error_prefix(err, "cannot open the key %s", uri);
     ERR_clear_error();
     EVP_PKEY *evp = load(uri, secret);
