@@ -47,8 +47,8 @@ static bool define(struct tpm *tpm, const struct tpm_counter *counter, struct er
     if (!tpm_hierarchy_session(tpm, ESYS_TR_RH_OWNER, TPMA_SESSION_DECRYPT, &session, err) ||
         !tpm_auth_from(counter->auth, &auth, err))
         return false;
-    TSS2_RC rc = Esys_NV_DefineSpace(tpm->esys, ESYS_TR_RH_OWNER, session, ESYS_TR_NONE, ESYS_TR_NONE,
-                             &auth, &area, &nv.tr);
+    TSS2_RC rc = Esys_NV_DefineSpace(tpm->esys, ESYS_TR_RH_OWNER, session, ESYS_TR_NONE,
+                                     ESYS_TR_NONE, &auth, &area, &nv.tr);
     mem_wipe(&auth, sizeof auth);
     if (rc != TSS2_RC_SUCCESS) {
         nv.tr = 0;
@@ -64,8 +64,7 @@ static bool increment(struct tpm *tpm, const struct tpm_counter *counter, struct
     if (!tpm_nv_open(tpm, counter->index, counter->auth, &nv, err) ||
         !tpm_session(tpm, 0, &session, err))
         return false;
-    TSS2_RC rc =
-        Esys_NV_Increment(tpm->esys, nv.tr, nv.tr, session, ESYS_TR_NONE, ESYS_TR_NONE);
+    TSS2_RC rc = Esys_NV_Increment(tpm->esys, nv.tr, nv.tr, session, ESYS_TR_NONE, ESYS_TR_NONE);
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail(tpm, rc, err, "increment the counter at NV index 0x%08x", counter->index);
     return true;

@@ -19,17 +19,17 @@ struct tpm_counter {
  * Calling it again changes nothing. CONFLICT if the index holds something of another shape than
  * tpmwire's template: it is somebody else's, and is left alone. */
 [[nodiscard]] bool tpm_counter_make(struct tpm *tpm, const struct tpm_counter *counter,
-                                   struct error *err);
+                                    struct error *err);
 
 /* Appends the TPM2B_NV_PUBLIC as the TPM has it. NOT_FOUND if there is none. */
 [[nodiscard]] bool tpm_counter_public(struct tpm *tpm, const struct tpm_counter *counter,
-                                     struct buf *ret, struct error *err);
+                                      struct buf *ret, struct error *err);
 
 [[nodiscard]] bool tpm_counter_read(struct tpm *tpm, const struct tpm_counter *counter,
-                                   uint64_t *ret, struct error *err);
+                                    uint64_t *ret, struct error *err);
 
 /* Increments while the counter is below `target`, and gives its value then: idempotent, so a caller
  * that does not know how far it got calls it again. INVALID, with nothing done, if target is more
  * than TPM_COUNTER_RAISE_MAX away. */
 [[nodiscard]] bool tpm_counter_raise(struct tpm *tpm, const struct tpm_counter *counter,
-                                    uint64_t target, uint64_t *ret, struct error *err);
+                                     uint64_t target, uint64_t *ret, struct error *err);

@@ -30,7 +30,7 @@ static const char *tcti_path(const char *tcti)
 {
     if (starts_with(tcti, "device:"))
         return tcti + strlen("device:");
-    return starts_with(tcti, "swtpm:path=") ? tcti + strlen("swtpm:path=") : nullptr;
+    return transport_swtpm_path(tcti);
 }
 
 static bool tcti_check(const char *tcti, struct error *err)
@@ -46,9 +46,8 @@ static bool tcti_check(const char *tcti, struct error *err)
                          tcti);
     if (path != nullptr && path[0] != '/')
         return error_set(err, ERROR_INVALID, "TCTI \"%s\": the path must be absolute", tcti);
-    /* The TCTI appends ".ctrl" for its control channel. */
-    const size_t room = sizeof((struct sockaddr_un *)nullptr)->sun_path - sizeof ".ctrl";
-    if (starts_with(tcti, "swtpm:path=") && strlen(path) > room)
+    const size_t room = sizeof((struct sockaddr_un *)nullptr)->sun_path - 1;
+    if (transport_swtpm_path(tcti) != nullptr && strlen(path) > room)
         return error_set(err, ERROR_INVALID, "TCTI \"%s\": the path is longer than %zu", tcti,
                          room);
     return true;
@@ -157,10 +156,20 @@ static void disconnect(struct tpm *tpm)
     transport_close(&tpm->transport);
     tpm->transport = (struct transport){0};
     tpm->left_over = false;
+    tpm->spoiled = false;
     tpm->session = 0;
     tpm->ek_known = false;
     for (size_t i = 0; i < TPM_KEY_COUNT; i++)
         tpm->key[i] = 0;
+}
+
+static bool esys_open(struct tpm *tpm, struct error *err)
+{
+    TSS2_RC rc = Esys_Initialize(&tpm->esys, (TSS2_TCTI_CONTEXT *)(void *)&tpm->transport, nullptr);
+    if (rc == TSS2_RC_SUCCESS)
+        return true;
+    tpm->esys = nullptr;
+    return tpm_fail(tpm, rc, err, "connect to the TPM");
 }
 
 bool tpm_begin(struct tpm *tpm, uint64_t deadline_ms, struct error *err)
@@ -169,15 +178,7 @@ bool tpm_begin(struct tpm *tpm, uint64_t deadline_ms, struct error *err)
         return error_set(err, ERROR_CONFLICT, "a batch of TPM commands is open already");
     if (!connect_to_it(tpm, deadline_ms, err))
         return false;
-    TSS2_RC rc =
-        Esys_Initialize(&tpm->esys, (TSS2_TCTI_CONTEXT *)(void *)&tpm->transport, nullptr);
-    if (rc != TSS2_RC_SUCCESS) {
-        tpm->esys = nullptr;
-        (void)tpm_fail(tpm, rc, err, "connect to the TPM");
-        disconnect(tpm);
-        return false;
-    }
-    if (!tpm->managed && !sweep(tpm, err)) {
+    if (!esys_open(tpm, err) || (!tpm->managed && !sweep(tpm, err))) {
         disconnect(tpm);
         return false;
     }
@@ -192,9 +193,12 @@ void tpm_end(struct tpm *tpm)
     struct tpm_handle session = {.tpm = tpm, .tr = tpm->session};
     tpm_handle_done(&session);
     if (tpm->left_over && !tpm->managed && tpm->transport.state == TRANSPORT_OK) {
-        /* Best effort: the next tpm_begin sweeps again. */
+        /* Best effort, in a fresh context in case the old one is spoiled: the next tpm_begin sweeps
+         * again. */
         struct error ignored = {0};
-        (void)sweep(tpm, &ignored);
+        Esys_Finalize(&tpm->esys);
+        if (esys_open(tpm, &ignored))
+            (void)sweep(tpm, &ignored);
     }
     disconnect(tpm);
 }
@@ -230,8 +234,8 @@ static bool property(struct tpm *tpm, TPM2_PT name, uint32_t *ret, struct error 
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail(tpm, rc, err, "ask the TPM for a property");
     const TPML_TAGGED_TPM_PROPERTY *list = &data->data.tpmProperties;
-    *ret = list->count > 0 && list->tpmProperty[0].property == name ? list->tpmProperty[0].value
-                                                                    : 0;
+    *ret =
+        list->count > 0 && list->tpmProperty[0].property == name ? list->tpmProperty[0].value : 0;
     Esys_Free(data);
     return true;
 }

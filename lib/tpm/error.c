@@ -46,8 +46,7 @@ static const struct code codes[] = {
     {TPM2_RC_YIELDED, "TPM_RC_YIELDED", ERROR_UNAVAILABLE, nullptr},
     {TPM2_RC_TESTING, "TPM_RC_TESTING", ERROR_UNAVAILABLE, nullptr},
     {TPM2_RC_CANCELED, "TPM_RC_CANCELED", ERROR_UNAVAILABLE, nullptr},
-    {TPM2_RC_INITIALIZE, "TPM_RC_INITIALIZE", ERROR_UNAVAILABLE,
-     "nobody has sent it TPM2_Startup"},
+    {TPM2_RC_INITIALIZE, "TPM_RC_INITIALIZE", ERROR_UNAVAILABLE, "nobody has sent it TPM2_Startup"},
     {TPM2_RC_REBOOT, "TPM_RC_REBOOT", ERROR_UNAVAILABLE, "it asks for a reboot"},
     {TPM2_RC_FAILURE, "TPM_RC_FAILURE", ERROR_UNAVAILABLE,
      "it is in failure mode: power the machine off and on"},
@@ -129,26 +128,32 @@ static enum error_class class_of(const struct tpm *tpm, TSS2_RC rc, bool foreign
     }
     const struct code *code = code_find(rc);
     enum error_class class = code != nullptr ? code->class : ERROR_INTERNAL;
-    return foreign && class == ERROR_INVALID ? ERROR_DENIED : class;
+    /* libtpms says FAILURE when the RSA padding of somebody else's seed is wrong, and goes on. One
+     * that is really in failure mode would have refused the commands before this one. */
+    bool malformed = class == ERROR_INVALID || tpm_base_code(rc) == TPM2_RC_FAILURE;
+    return foreign && malformed ? ERROR_DENIED : class;
 }
 
-static bool fail_with(const struct tpm *tpm, TSS2_RC rc, bool foreign, struct error *err,
+static bool fail_with(struct tpm *tpm, TSS2_RC rc, bool foreign, struct error *err,
                       const char *what)
 {
     enum error_class class = class_of(tpm, rc, foreign);
+    tpm->spoiled = tpm->spoiled || !from_tpm(rc);
     const char *lost = transport_text(tpm->transport.state);
     if (lost != nullptr)
         return error_set_native(err, class, ERROR_DOMAIN_TPM, rc, lost, "%s", what);
     const struct code *code = code_find(rc);
-    char text[256];
-    (void)snprintf(text, sizeof text, "%s%s%s", Tss2_RC_Decode(rc),
-                   code != nullptr && code->advice != nullptr ? ": " : "",
-                   code != nullptr && code->advice != nullptr ? code->advice : "");
+    const char *advice = foreign && class == ERROR_DENIED ? "it was made for another TPM or key"
+                         : code != nullptr                ? code->advice
+                                                          : nullptr;
+    char text[384];
+    (void)snprintf(text, sizeof text, "%s%s%s", Tss2_RC_Decode(rc), advice != nullptr ? ": " : "",
+                   advice != nullptr ? advice : "");
     return error_set_native(err, class, ERROR_DOMAIN_TPM, rc, text, "%s: %s (0x%x)", what,
                             code != nullptr ? code->name : "response code", (unsigned)rc);
 }
 
-bool tpm_fail(const struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format, ...)
+bool tpm_fail(struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format, ...)
 {
     char what[160];
     va_list args;
@@ -158,8 +163,7 @@ bool tpm_fail(const struct tpm *tpm, TSS2_RC rc, struct error *err, const char *
     return fail_with(tpm, rc, false, err, what);
 }
 
-bool tpm_fail_foreign(const struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format,
-                      ...)
+bool tpm_fail_foreign(struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format, ...)
 {
     char what[160];
     va_list args;
@@ -176,5 +180,8 @@ bool tpm_ready(const struct tpm *tpm, struct error *err)
     const char *lost = transport_text(tpm->transport.state);
     if (lost != nullptr)
         return error_set(err, ERROR_UNAVAILABLE, "%s, earlier in this batch", lost);
+    if (tpm->spoiled)
+        return error_set(err, ERROR_UNAVAILABLE,
+                         "an answer of the TPM could not be used, earlier in this batch");
     return true;
 }

@@ -23,25 +23,25 @@ struct tpm {
     /* Of the open batch; all zeros outside one. */
     struct transport transport;
     ESYS_CONTEXT *esys;
-    bool left_over;            /* a flush failed: sweep at the end */
+    bool left_over;             /* a flush failed: sweep at the end */
+    bool spoiled;               /* ESYS choked on an answer, and takes no more commands */
     ESYS_TR key[TPM_KEY_COUNT]; /* 0: not loaded */
     uint64_t used[TPM_KEY_COUNT];
     uint64_t uses;
-    ESYS_TR session;  /* the salted HMAC session; 0: not started */
-    bool ek_known;    /* which template the EK has: asked once per batch */
-    int ek_template;  /* enum key_template */
+    ESYS_TR session; /* the salted HMAC session; 0: not started */
+    bool ek_known;   /* which template the EK has: asked once per batch */
+    int ek_template; /* enum key_template */
 };
 
 /* Sets `err` from what ESYS returned for the command that the words name ("quote with the AK").
  * Returns false. */
 PRINTF_LIKE(4, 5)
-bool tpm_fail(const struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format, ...);
+bool tpm_fail(struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format, ...);
 
 /* As tpm_fail, for a command that was given a structure which our own parser found well-formed and
  * which is bound to one TPM: if this TPM finds it malformed, it is another's. */
 PRINTF_LIKE(4, 5)
-bool tpm_fail_foreign(const struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format,
-                      ...);
+bool tpm_fail_foreign(struct tpm *tpm, TSS2_RC rc, struct error *err, const char *format, ...);
 
 /* The response code without handle, parameter and session numbers; codes of other layers as is. */
 TSS2_RC tpm_base_code(TSS2_RC rc);
@@ -62,8 +62,7 @@ void tpm_make_room(struct tpm *tpm, size_t slots);
 
 /* The primary's handle, loaded if need be; it stays until two others were asked for, so an operation
  * with two keys asks for its sessions (which ask for the EK) first. */
-[[nodiscard]] bool tpm_key_load(struct tpm *tpm, enum tpm_key key, ESYS_TR *ret,
-                                struct error *err);
+[[nodiscard]] bool tpm_key_load(struct tpm *tpm, enum tpm_key key, ESYS_TR *ret, struct error *err);
 
 /* The public area of the primary, loaded if need be. */
 [[nodiscard]] bool tpm_key_area(struct tpm *tpm, enum tpm_key key, TPM2B_PUBLIC *ret,
@@ -85,8 +84,7 @@ void tpm_make_room(struct tpm *tpm, size_t slots);
 /* What authorizes the use of a hierarchy: the empty password, or the batch's session where an auth
  * is configured or something is to be encrypted. */
 [[nodiscard]] bool tpm_hierarchy_session(struct tpm *tpm, ESYS_TR hierarchy,
-                                         TPMA_SESSION attributes, ESYS_TR *ret,
-                                         struct error *err);
+                                         TPMA_SESSION attributes, ESYS_TR *ret, struct error *err);
 
 /* The auth as ESYS and the TPM use it, without trailing zeros. INVALID if longer than 64 bytes.
  * The caller wipes it. */

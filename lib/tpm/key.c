@@ -131,9 +131,9 @@ static bool create(struct tpm *tpm, enum tpm_key key, ESYS_TR *ret, struct error
     const TPM2B_SENSITIVE_CREATE sensitive = {0};
     const TPM2B_DATA outside = {0};
     const TPML_PCR_SELECTION pcrs = {0};
-    TSS2_RC rc = Esys_CreatePrimary(tpm->esys, kind->hierarchy, session, ESYS_TR_NONE,
-                                    ESYS_TR_NONE, &sensitive, &area, &outside, &pcrs, ret, nullptr,
-                                    nullptr, nullptr, nullptr);
+    TSS2_RC rc = Esys_CreatePrimary(tpm->esys, kind->hierarchy, session, ESYS_TR_NONE, ESYS_TR_NONE,
+                                    &sensitive, &area, &outside, &pcrs, ret, nullptr, nullptr,
+                                    nullptr, nullptr);
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail(tpm, rc, err, "make the %s in the TPM", kind->name);
     return true;
@@ -240,8 +240,8 @@ static bool nv_read_all(struct tpm *tpm, uint32_t index, uint16_t piece, struct 
     size_t size = area->nvPublic.dataSize;
     Esys_Free(area);
     if (size > CERTIFICATE_MAX)
-        return error_set(err, ERROR_INVALID, "NV index 0x%08x has %zu bytes: no certificate",
-                         index, size);
+        return error_set(err, ERROR_INVALID, "NV index 0x%08x has %zu bytes: no certificate", index,
+                         size);
     ESYS_TR by = nv.tr;
     ESYS_TR session = ESYS_TR_PASSWORD;
     if ((attributes & TPMA_NV_AUTHREAD) == 0) {
@@ -302,13 +302,10 @@ bool tpm_ek_certificates(struct tpm *tpm, struct ek_certificates *ret, struct er
         ek_certificates_done(&found);
         return false;
     }
-    struct slice rest = buf_slice(&found.der);
-    found.leaf = slice(rest.data, leaf_len);
-    rest = slice(rest.data + leaf_len, rest.len - leaf_len);
-    for (size_t len; found.chain_count < EK_CHAIN_MAX && (len = der_length(rest)) > 0;) {
-        found.chain[found.chain_count++] = slice(rest.data, len);
-        rest = slice(rest.data + len, rest.len - len);
-    }
+    struct reader rest = reader(buf_slice(&found.der));
+    found.leaf = reader_take(&rest, leaf_len);
+    for (size_t len; found.chain_count < EK_CHAIN_MAX && (len = der_length(rest.rest)) > 0;)
+        found.chain[found.chain_count++] = reader_take(&rest, len);
     ek_certificates_done(ret);
     *ret = found;
     return true;

@@ -24,9 +24,9 @@ enum tpm_key {
 constexpr size_t EK_CHAIN_MAX = 8;
 
 struct ek_certificates {
-    struct buf der;                    /* owns all bytes */
-    struct slice leaf;                 /* DER; empty where NV has none: that is no error */
-    struct slice chain[EK_CHAIN_MAX];  /* DER, as stored from NV index 0x01C00100 on */
+    struct buf der;                   /* owns all bytes */
+    struct slice leaf;                /* DER; empty where NV has none: that is no error */
+    struct slice chain[EK_CHAIN_MAX]; /* DER, as stored from NV index 0x01C00100 on */
     size_t chain_count;
 };
 

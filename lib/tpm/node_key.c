@@ -21,8 +21,8 @@ bool node_key_import(struct tpm *tpm, struct slice object_public, struct slice d
     const TPM2B_DATA no_key = {0};
     const TPMT_SYM_DEF_OBJECT no_wrapper = {.algorithm = TPM2_ALG_NULL};
     TPM2B_PRIVATE *object = nullptr;
-    TSS2_RC rc = Esys_Import(tpm->esys, wrap, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                             &no_key, &area, &wrapped, &secret, &no_wrapper, &object);
+    TSS2_RC rc = Esys_Import(tpm->esys, wrap, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &no_key,
+                             &area, &wrapped, &secret, &no_wrapper, &object);
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail_foreign(tpm, rc, err, "import the node key under the WRAP");
     struct slice bytes = slice(object->buffer, object->size);
@@ -68,8 +68,8 @@ static TSS2_RC satisfy(struct tpm *tpm, const struct node_key_sealed *key, ESYS_
     pcr_selection_to_tpml(key->seal, &pcrs);
     const TPM2B_DIGEST any = {0};
     *ret_what = "check the PCRs for the node key";
-    TSS2_RC rc = Esys_PolicyPCR(tpm->esys, policy, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &any,
-                                &pcrs);
+    TSS2_RC rc =
+        Esys_PolicyPCR(tpm->esys, policy, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &any, &pcrs);
     if (rc != TSS2_RC_SUCCESS)
         return rc;
     TPM2B_OPERAND limit = {0};
@@ -128,6 +128,5 @@ bool node_key_unseal(struct tpm *tpm, const struct node_key_sealed *key,
             return true;
     }
     return error_set_native(err, ERROR_UNAVAILABLE, ERROR_DOMAIN_TPM, TPM2_RC_PCR_CHANGED, nullptr,
-                            "unseal the node key: PCRs kept changing, %u times",
-                            TPM_PCR_TRIES_MAX);
+                            "unseal the node key: PCRs kept changing, %u times", TPM_PCR_TRIES_MAX);
 }

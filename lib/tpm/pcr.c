@@ -34,8 +34,8 @@ static bool take_values(const TPML_PCR_SELECTION *out, const TPML_DIGEST *digest
 }
 
 /* One pass over all of the selection; *ret_moved says that a PCR was extended meanwhile. */
-static bool read_all(struct tpm *tpm, const struct pcr_selection *selection,
-                     struct pcr_values *ret, bool *ret_moved, struct error *err)
+static bool read_all(struct tpm *tpm, const struct pcr_selection *selection, struct pcr_values *ret,
+                     bool *ret_moved, struct error *err)
 {
     struct pcr_selection left = *selection;
     uint32_t first_count = 0;

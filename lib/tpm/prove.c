@@ -25,8 +25,8 @@ void tpm_attested_done(struct tpm_attested *attested)
 }
 
 /* Moves what ESYS gave into `ret`, and frees it in any case. */
-static bool attested_take(TPM2B_ATTEST *attest, TPMT_SIGNATURE *signature,
-                          struct tpm_attested *ret, struct error *err)
+static bool attested_take(TPM2B_ATTEST *attest, TPMT_SIGNATURE *signature, struct tpm_attested *ret,
+                          struct error *err)
 {
     struct tpm_attested taken;
     tpm_attested_init(&taken);
@@ -73,9 +73,9 @@ static bool ek_authorize(struct tpm *tpm, struct tpm_handle *ret, struct error *
         ESYS_TR by = 0;
         if (!tpm_hierarchy_session(tpm, ESYS_TR_RH_ENDORSEMENT, 0, &by, err))
             return false;
-        TSS2_RC rc = Esys_PolicySecret(tpm->esys, ESYS_TR_RH_ENDORSEMENT, session.tr, by,
-                                       ESYS_TR_NONE, ESYS_TR_NONE, nullptr, nullptr, nullptr, 0,
-                                       nullptr, nullptr);
+        TSS2_RC rc =
+            Esys_PolicySecret(tpm->esys, ESYS_TR_RH_ENDORSEMENT, session.tr, by, ESYS_TR_NONE,
+                              ESYS_TR_NONE, nullptr, nullptr, nullptr, 0, nullptr, nullptr);
         if (rc != TSS2_RC_SUCCESS)
             return tpm_fail(tpm, rc, err, "authorize the EK by the endorsement hierarchy");
     }
@@ -130,9 +130,9 @@ static bool quote_covers(const struct tpm_attested *quote, const struct pcr_valu
     if (!pcr_composite_digest(signature.signature.any.hashAlg, &values->selection, values, &digest,
                               err))
         return false;
-    *ret = slice_equal(
-        slice(digest.buffer, digest.size),
-        slice(attest.attested.quote.pcrDigest.buffer, attest.attested.quote.pcrDigest.size));
+    *ret =
+        slice_equal(slice(digest.buffer, digest.size), slice(attest.attested.quote.pcrDigest.buffer,
+                                                             attest.attested.quote.pcrDigest.size));
     return true;
 }
 
@@ -217,9 +217,9 @@ bool tpm_counter_certify(struct tpm *tpm, const struct tpm_counter *counter,
     const TPMT_SIG_SCHEME own = {.scheme = TPM2_ALG_NULL};
     TPM2B_ATTEST *attest = nullptr;
     TPMT_SIGNATURE *signature = nullptr;
-    TSS2_RC rc = Esys_NV_Certify(tpm->esys, ak, nv.tr, nv.tr, ESYS_TR_PASSWORD, session,
-                                 ESYS_TR_NONE, &extra, &own, NV_COUNTER_SIZE, 0, &attest,
-                                 &signature);
+    TSS2_RC rc =
+        Esys_NV_Certify(tpm->esys, ak, nv.tr, nv.tr, ESYS_TR_PASSWORD, session, ESYS_TR_NONE,
+                        &extra, &own, NV_COUNTER_SIZE, 0, &attest, &signature);
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail(tpm, rc, err, "certify the counter with the AK");
     return attested_take(attest, signature, ret, err);

@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "tpm/key.h"
 #include "tpm/counter.h"
+#include "tpm/key.h"
 
 /* A structure and the AK's signature over it. */
 struct tpm_attested {

@@ -29,8 +29,8 @@ bool tpm_auth_from(const struct secret *secret, TPM2B_AUTH *ret, struct error *e
     return true;
 }
 
-bool tpm_session_new(struct tpm *tpm, TPM2_SE type, TPMA_SESSION attributes,
-                     struct tpm_handle *ret, struct error *err)
+bool tpm_session_new(struct tpm *tpm, TPM2_SE type, TPMA_SESSION attributes, struct tpm_handle *ret,
+                     struct error *err)
 {
     ESYS_TR ek = 0;
     if (!tpm_key_load(tpm, TPM_KEY_EK, &ek, err))
@@ -38,15 +38,15 @@ bool tpm_session_new(struct tpm *tpm, TPM2_SE type, TPMA_SESSION attributes,
     const TPMT_SYM_DEF cipher = {
         .algorithm = TPM2_ALG_AES, .keyBits.aes = 128, .mode.aes = TPM2_ALG_CFB};
     CLEANUP(tpm_handle_done) struct tpm_handle session = {.tpm = tpm};
-    TSS2_RC rc = Esys_StartAuthSession(tpm->esys, ek, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                       ESYS_TR_NONE, nullptr, type, &cipher, TPM2_ALG_SHA256,
-                                       &session.tr);
+    TSS2_RC rc =
+        Esys_StartAuthSession(tpm->esys, ek, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+                              nullptr, type, &cipher, TPM2_ALG_SHA256, &session.tr);
     if (rc != TSS2_RC_SUCCESS) {
         session.tr = 0;
         return tpm_fail(tpm, rc, err, "start a session with the TPM");
     }
-    rc = Esys_TRSess_SetAttributes(tpm->esys, session.tr,
-                                   attributes | TPMA_SESSION_CONTINUESESSION, 0xff);
+    rc = Esys_TRSess_SetAttributes(tpm->esys, session.tr, attributes | TPMA_SESSION_CONTINUESESSION,
+                                   0xff);
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail(tpm, rc, err, "set a session's attributes");
     *ret = session;
@@ -136,12 +136,12 @@ void tpm_nv_done(struct tpm_handle *nv)
     *nv = (struct tpm_handle){0};
 }
 
-bool tpm_nv_open(struct tpm *tpm, uint32_t index, const struct secret *auth,
-                 struct tpm_handle *ret, struct error *err)
+bool tpm_nv_open(struct tpm *tpm, uint32_t index, const struct secret *auth, struct tpm_handle *ret,
+                 struct error *err)
 {
     CLEANUP(tpm_nv_done) struct tpm_handle nv = {.tpm = tpm};
-    TSS2_RC rc = Esys_TR_FromTPMPublic(tpm->esys, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
-                                       &nv.tr);
+    TSS2_RC rc =
+        Esys_TR_FromTPMPublic(tpm->esys, index, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &nv.tr);
     if (rc != TSS2_RC_SUCCESS) {
         nv.tr = 0;
         return tpm_fail(tpm, rc, err, "look at NV index 0x%08x", index);

@@ -4,15 +4,15 @@
  * Work is done in batches: tpm_begin connects, tpm_end flushes what was loaded and disconnects.
  * Every operation of this library needs an open batch. Within one, primary keys and one session
  * are kept loaded and reused, never more than 3 objects and 3 sessions: swtpm and small TPMs hold no
- * more. Where no resource manager stands between (the swtpm and mssim TCTIs), tpm_begin first
- * flushes what a process that died has left behind; whoever shares such a TPM must take turns.
+ * more. Where no resource manager stands between (swtpm, /dev/tpm0) a batch holds the TPM and others
+ * wait until it ends; tpm_begin first flushes what a process that died has left behind there.
  *
  * Sessions are salted to the EK and encrypt the first parameter in both directions.
  *
  * Waiting: the batch has one deadline. A TPM that is busy, that answers TPM_RC_RETRY, _YIELDED or
  * _TESTING, or that stays silent beyond it gives UNAVAILABLE; what the last command did is then
- * unknown, and the batch fails from there on (end it and begin another). The kernel's device can't
- * be interrupted within a command, so there the deadline counts between commands.
+ * unknown, and the batch fails from there on (end it and begin another). The kernel's device and
+ * swtpm over TCP can't be interrupted within a command: there the deadline counts between commands.
  *
  * Errors: domain TPM with the TSS2_RC as code, and "WHAT WAS DONE: TPM_RC_NAME (0xCODE): text". A
  * TPM's own refusals keep their native code (TPM_CODE_*), which callers may compare. Classes:
@@ -74,8 +74,8 @@ constexpr size_t TPM_BANKS_MAX = 16;
 struct tpm_facts {
     uint16_t banks[TPM_BANKS_MAX]; /* TPM_ALG_ID of each bank with allocated PCRs */
     size_t bank_count;
-    uint64_t firmware_version;   /* TPM_PT_FIRMWARE_VERSION_1 ‖ _2 */
-    char manufacturer[5];        /* four characters, unprintable ones as '?' */
+    uint64_t firmware_version; /* TPM_PT_FIRMWARE_VERSION_1 ‖ _2 */
+    char manufacturer[5];      /* four characters, unprintable ones as '?' */
 };
 
 /* What Hello reports. UNIMPLEMENTED, naming it, if a command that the node needs is missing. */

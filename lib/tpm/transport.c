@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "tpm/swtpm.h"
 #include "tpm/tpm.h"
 
 #include <time.h>
@@ -25,11 +26,18 @@ static int32_t time_left(const struct transport *transport)
     return left > INT32_MAX ? INT32_MAX : (int32_t)left;
 }
 
+static void forget(struct transport *transport)
+{
+    mem_wipe(transport->command, transport->command_len);
+    mem_wipe(transport->response, transport->response_len);
+    transport->command_len = 0;
+    transport->response_len = 0;
+}
+
 static TSS2_RC give_up(struct transport *transport, enum transport_state state, TSS2_RC rc)
 {
     transport->state = state;
-    mem_wipe(transport->command, transport->command_len);
-    transport->command_len = 0;
+    forget(transport);
     return rc;
 }
 
@@ -37,8 +45,7 @@ static TSS2_RC send_command(struct transport *transport)
 {
     if (time_left(transport) == 0)
         return give_up(transport, TRANSPORT_LATE, TSS2_TCTI_RC_NO_CONNECTION);
-    TSS2_RC rc =
-        Tss2_Tcti_Transmit(transport->inner, transport->command_len, transport->command);
+    TSS2_RC rc = Tss2_Tcti_Transmit(transport->inner, transport->command_len, transport->command);
     return rc == TSS2_RC_SUCCESS ? rc : give_up(transport, TRANSPORT_LOST, rc);
 }
 
@@ -71,47 +78,71 @@ static void pause_ms(uint64_t ms)
 }
 
 /* One answer to the command that was sent, whatever it says. */
-static TSS2_RC receive_once(struct transport *transport, size_t *size, uint8_t *response)
+static TSS2_RC receive_once(struct transport *transport)
 {
     int32_t left = time_left(transport);
     if (left == 0)
         return give_up(transport, TRANSPORT_LATE, TSS2_TCTI_RC_NO_CONNECTION);
-    TSS2_RC rc = Tss2_Tcti_Receive(transport->inner, size, response, left);
-    if (rc == TSS2_RC_SUCCESS)
+    size_t size = sizeof transport->response;
+    TSS2_RC rc = Tss2_Tcti_Receive(transport->inner, &size, transport->response, left);
+    if (rc == TSS2_RC_SUCCESS) {
+        transport->response_len = size;
         return rc;
+    }
     /* TCTIs name their own timeout in different ways; our clock tells it from a broken link. And
      * ESYS would take TRY_AGAIN for an invitation to ask for ever. */
     enum transport_state state = time_left(transport) == 0 ? TRANSPORT_LATE : TRANSPORT_LOST;
     return give_up(transport, state, TSS2_TCTI_RC_NO_CONNECTION);
 }
 
+/* The answer that is not "try again". */
+static TSS2_RC receive_answer(struct transport *transport)
+{
+    uint64_t pause = 1;
+    for (unsigned repeats = 0;; repeats++) {
+        TSS2_RC rc = receive_once(transport);
+        if (rc != TSS2_RC_SUCCESS)
+            return rc;
+        if (!wants_repetition(slice(transport->response, transport->response_len))) {
+            mem_wipe(transport->command, transport->command_len);
+            transport->command_len = 0;
+            return TSS2_RC_SUCCESS;
+        }
+        if (repeats == TPM_RETRIES_MAX)
+            return give_up(transport, TRANSPORT_RETRYING, TSS2_TCTI_RC_NO_CONNECTION);
+        pause_ms(pause);
+        pause = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS;
+        transport->response_len = 0;
+        rc = send_command(transport);
+        if (rc != TSS2_RC_SUCCESS)
+            return rc;
+    }
+}
+
+/* ESYS first asks for the size, with a NULL buffer, then for the bytes. */
 static TSS2_RC transport_receive(TSS2_TCTI_CONTEXT *context, size_t *size, uint8_t *response,
                                  [[maybe_unused]] int32_t timeout)
 {
     struct transport *transport = transport_of(context);
     if (transport->state != TRANSPORT_OK)
         return TSS2_TCTI_RC_NO_CONNECTION;
-    if (response == nullptr || transport->command_len == 0)
-        return TSS2_TCTI_RC_BAD_SEQUENCE;
-    size_t room = *size;
-    uint64_t pause = 1;
-    for (unsigned tries = 0; tries <= TPM_RETRIES_MAX; tries++) {
-        *size = room;
-        TSS2_RC rc = receive_once(transport, size, response);
-        if (rc != TSS2_RC_SUCCESS)
-            return rc;
-        if (!wants_repetition(slice(response, *size))) {
-            mem_wipe(transport->command, transport->command_len);
-            transport->command_len = 0;
-            return TSS2_RC_SUCCESS;
-        }
-        pause_ms(pause);
-        pause = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS;
-        rc = send_command(transport);
+    if (transport->response_len == 0) {
+        if (transport->command_len == 0)
+            return TSS2_TCTI_RC_BAD_SEQUENCE;
+        TSS2_RC rc = receive_answer(transport);
         if (rc != TSS2_RC_SUCCESS)
             return rc;
     }
-    return give_up(transport, TRANSPORT_RETRYING, TSS2_TCTI_RC_NO_CONNECTION);
+    size_t room = *size;
+    *size = transport->response_len;
+    if (response == nullptr)
+        return TSS2_RC_SUCCESS;
+    if (room < transport->response_len)
+        return TSS2_TCTI_RC_INSUFFICIENT_BUFFER;
+    mem_copy(response, transport->response, transport->response_len);
+    mem_wipe(transport->response, transport->response_len);
+    transport->response_len = 0;
+    return TSS2_RC_SUCCESS;
 }
 
 static TSS2_RC transport_cancel([[maybe_unused]] TSS2_TCTI_CONTEXT *context)
@@ -132,6 +163,12 @@ static TSS2_RC transport_locality([[maybe_unused]] TSS2_TCTI_CONTEXT *context,
     return TSS2_TCTI_RC_NOT_IMPLEMENTED;
 }
 
+const char *transport_swtpm_path(const char *conf)
+{
+    static const char start[] = "swtpm:path=";
+    return strncmp(conf, start, sizeof start - 1) == 0 ? conf + sizeof start - 1 : nullptr;
+}
+
 TSS2_RC transport_open(struct transport *transport, const char *conf, uint64_t deadline_ms)
 {
     *transport = (struct transport){.deadline_ms = deadline_ms};
@@ -142,13 +179,18 @@ TSS2_RC transport_open(struct transport *transport, const char *conf, uint64_t d
     transport->common.v1.cancel = transport_cancel;
     transport->common.v1.getPollHandles = transport_poll_handles;
     transport->common.v1.setLocality = transport_locality;
-    return Tss2_TctiLdr_Initialize(conf, &transport->inner);
+    const char *path = transport_swtpm_path(conf);
+    transport->is_swtpm = path != nullptr;
+    return path != nullptr ? swtpm_connect(path, &transport->inner)
+                           : Tss2_TctiLdr_Initialize(conf, &transport->inner);
 }
 
 void transport_close(struct transport *transport)
 {
-    if (transport->inner != nullptr)
+    if (transport->is_swtpm)
+        swtpm_close(transport->inner);
+    else if (transport->inner != nullptr)
         Tss2_TctiLdr_Finalize(&transport->inner);
-    mem_wipe(transport->command, transport->command_len);
-    transport->command_len = 0;
+    transport->inner = nullptr;
+    forget(transport);
 }

@@ -1,5 +1,5 @@
 /*
- * The way to the TPM: a TCTI of our own around the one that tctildr gives. Here, and nowhere else,
+ * The way to the TPM: a TCTI of our own around the one that tctildr (or swtpm.h) gives. Here, and nowhere else,
  * commands wait for their answers until the batch's deadline, and are sent again when the TPM asks
  * for that (TPM_RC_RETRY, _YIELDED, _TESTING). ESYS sees neither.
  *
@@ -24,11 +24,17 @@ enum transport_state {
 struct transport {
     TSS2_TCTI_CONTEXT_COMMON_V2 common; /* first: ESYS has a pointer to it */
     TSS2_TCTI_CONTEXT *inner;
+    bool is_swtpm;        /* inner is of swtpm.h, else of tctildr */
     uint64_t deadline_ms; /* clock_boot_ms */
     enum transport_state state;
     size_t command_len;
     uint8_t command[TPM2_MAX_COMMAND_SIZE]; /* to send it again; wiped once it is answered */
+    size_t response_len;
+    uint8_t response[TPM2_MAX_RESPONSE_SIZE]; /* until ESYS has fetched it; wiped then */
 };
+
+/* PATH of "swtpm:path=PATH"; NULL for every other TCTI. */
+const char *transport_swtpm_path(const char *conf);
 
 /* Loads and connects the TCTI that `conf` names. Returns tpm2-tss's code. */
 [[nodiscard]] TSS2_RC transport_open(struct transport *transport, const char *conf,
