@@ -223,6 +223,11 @@ bool rpc_server_add(struct rpc_server *server, const struct rpc_service *service
     return true;
 }
 
+const struct rpc_service *rpc_server_service(const struct rpc_server *server, size_t index)
+{
+    return index < server->service_count ? server->services[index].service : nullptr;
+}
+
 static void close_listeners(struct rpc_server *server)
 {
     while (server->listeners) {
