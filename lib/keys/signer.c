@@ -13,7 +13,7 @@ enum request_number {
     REQUEST_SIGN = 1,
     REQUEST_WRAP = 2,
     REQUEST_UNWRAP = 3,
-    REQUEST_COUNT,
+    REQUEST_COUNT = 4,
 };
 
 constexpr uint8_t WRAPPED_VERSION = 1;
@@ -202,7 +202,7 @@ bool signer_unwrap(struct signer *signer, uint32_t id, struct slice context, str
 
 /* ── Keys ───────────────────────────────────────────────────────────────────── */
 
-static bool next_entry(struct signer *signer, uint32_t id, struct entry **ret, struct error *err)
+static bool may_add(const struct signer *signer, uint32_t id, struct error *err)
 {
     if (signer->started)
         return error_set(err, ERROR_CONFLICT, "keys are added before the first request");
@@ -210,19 +210,16 @@ static bool next_entry(struct signer *signer, uint32_t id, struct entry **ret, s
         return error_set(err, ERROR_EXISTS, "there is a key %u already", id);
     if (signer->key_count == SIGNER_KEYS_MAX)
         return error_set(err, ERROR_EXHAUSTED, "more than %zu keys", SIGNER_KEYS_MAX);
-    *ret = &signer->keys[signer->key_count];
     return true;
 }
 
 bool signer_add_key(struct signer *signer, uint32_t id, struct key *key, struct error *err)
 {
-    struct entry *entry;
     if (!key_is_private(key))
         return error_set(err, ERROR_INVALID, "a public key can't sign");
-    if (!next_entry(signer, id, &entry, err))
+    if (!may_add(signer, id, err))
         return false;
-    *entry = (struct entry){.id = id, .key = key_ref(key)};
-    signer->key_count++;
+    signer->keys[signer->key_count++] = (struct entry){.id = id, .key = key_ref(key)};
     return true;
 }
 
@@ -246,14 +243,12 @@ static bool read_kek(const char *uri, struct secret **ret, struct error *err)
 
 bool signer_add_kek(struct signer *signer, uint32_t id, const char *uri, struct error *err)
 {
-    struct entry *entry;
-    struct secret *kek;
-    if (!next_entry(signer, id, &entry, err))
+    struct secret *kek = nullptr;
+    if (!may_add(signer, id, err))
         return false;
     if (!read_kek(uri, &kek, err))
         return error_prefix(err, "cannot open the key-encryption key %s", uri);
-    *entry = (struct entry){.id = id, .kek = kek};
-    signer->key_count++;
+    signer->keys[signer->key_count++] = (struct entry){.id = id, .kek = kek};
     return true;
 }
 

@@ -196,7 +196,7 @@ static bool listen_unix_locked(struct listener *listener, const struct listener_
     const char *path = options->address.host;
     char beside[ADDRESS_PATH_MAX + 8];
     (void)snprintf(beside, sizeof beside, "%.*s.new", (int)ADDRESS_PATH_MAX, path);
-    int fd;
+    int fd = -1;
     if (!path_is_free(&options->address, err) || !bind_beside(options, beside, &fd, err))
         return false;
     struct stat made;
@@ -221,7 +221,7 @@ static bool listen_unix_locked(struct listener *listener, const struct listener_
 static bool listen_unix(struct listener *listener, const struct listener_options *options,
                         struct error *err)
 {
-    int lock;
+    int lock = -1;
     if (options->address.host[0] != '/' || strlen(options->address.host) > ADDRESS_PATH_MAX)
         return error_set(err, ERROR_INVALID, "expected an absolute path of at most %zu bytes",
                          ADDRESS_PATH_MAX);

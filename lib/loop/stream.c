@@ -259,7 +259,7 @@ static bool unix_socket(const struct stream *stream, int *ret, struct error *err
 
 bool stream_peer(const struct stream *stream, struct stream_peer *ret, struct error *err)
 {
-    int fd;
+    int fd = -1;
     struct ucred peer;
     socklen_t len = sizeof peer;
     if (!unix_socket(stream, &fd, err))
@@ -272,7 +272,7 @@ bool stream_peer(const struct stream *stream, struct stream_peer *ret, struct er
 
 bool stream_peer_pidfd(const struct stream *stream, int *ret, struct error *err)
 {
-    int fd, pidfd = -1;
+    int fd = -1, pidfd = -1;
     socklen_t len = sizeof pidfd;
     if (!unix_socket(stream, &fd, err))
         return false;

@@ -333,7 +333,7 @@ static bool check_leaf(const struct ca_leaf *leaf, int64_t *ret_until, struct er
 bool ca_issue(const struct ca_leaf *leaf, X509 **ret, struct error *err)
 {
     static const int usage[] = {BIT_DIGITAL_SIGNATURE};
-    int64_t until;
+    int64_t until = 0;
     if (!check_leaf(leaf, &until, err))
         return false;
     CLEANUP(free_x509) X509 *made = X509_new();

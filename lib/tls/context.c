@@ -164,9 +164,8 @@ static bool set_server_name(struct tls_context *context, const char *name, struc
 
 static char *time_text(const ASN1_TIME *time, char ret[static TIME_TEXT_SIZE])
 {
-    struct tm tm;
-    if (ASN1_TIME_to_tm(time, &tm) != 1)
-        return strcpy(ret, "an unreadable time");
+    struct tm tm = {0};
+    (void)ASN1_TIME_to_tm(time, &tm); /* libcrypto has compared it just before: it is readable */
     return time_format((int64_t)timegm(&tm) * 1000, ret);
 }
 

