@@ -36,3 +36,11 @@ function(postern_test name)
   add_test(NAME ${name} COMMAND ${target})
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 endfunction()
+
+# postern_python_test(NAME FILE): a unittest file that drives programs as built. It
+# finds them by POSTERN_BIN; foreign clients by POSTERN_PYTHON and NODE_PATH, which ./dev sets.
+function(postern_python_test name file)
+  add_test(NAME ${name} COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600
+                       ENVIRONMENT "POSTERN_BIN=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1")
+endfunction()

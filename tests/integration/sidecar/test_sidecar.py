@@ -1,0 +1,178 @@
+"""Ordinary gRPC clients of other makers against the real sidecar: the examples of docs/examples as they
+stand, health and reflection by their own libraries' ways, and every kind of bad request.
+
+The node agent is away in most of these: the sidecar must answer for itself."""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "testlib"))
+from harness import Client, Failure, Process, find_program, free_port, run, wait_for  # noqa: E402
+
+
+class Stage:
+    """A sidecar alone, outside any world of TPMs."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.port = free_port()
+        self.target = f"127.0.0.1:{self.port}"
+        self.socket = self.folder / "app.sock"
+        self.config = self.folder / "postern.yaml"
+        self.config.write_text(f"node_socket: {self.folder}/pod.sock\napp_socket: {self.socket}\n"
+                               f"app_listen: {self.target}\n")
+        self.process = Process("postern", [find_program("postern"), "--config", self.config],
+                               self.folder)
+
+    def start(self):
+        self.process.start()
+        wait_for("the sidecar to listen",
+                 lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() is None)
+
+
+class Clients(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.stage = Stage(cls.holder.name)
+        cls.client = Client(cls.stage)
+        cls.stage.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stage.process.end()
+        cls.holder.cleanup()
+
+    def targets(self):
+        return self.stage.target, f"unix:{self.stage.socket}"
+
+    def test_python_reads_status(self):
+        for target in self.targets():
+            answer = json.loads(self.client.run_python("read_status.py", target).stdout)
+            self.assertEqual(answer["version"], "0.1.0")
+            self.assertIn("degradedSince", answer)
+            self.assertIn("postern_secrets_read_total", answer["counters"])
+
+    def test_node_reads_status(self):
+        for target in self.targets():
+            answer = json.loads(self.client.run_node("read_status.js", target).stdout)
+            self.assertEqual(answer["version"], "0.1.0")
+            self.assertNotIn("node", answer)
+
+    def test_secret_is_unavailable_without_a_node_agent(self):
+        done = self.client.run_python("read_secret.py", self.stage.target, "a", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("StatusCode.UNAVAILABLE", done.stderr)
+
+    def test_draining_ends_in_time_and_exits_0(self):
+        with tempfile.TemporaryDirectory() as folder:
+            stage = Stage(folder)
+            stage.start()
+            self.assertEqual(stage.process.end(seconds=5), 0)
+            self.assertFalse(stage.socket.exists())
+
+
+class Frames(unittest.TestCase):
+    """Requests as no stub would make them, by grpcio's generic calls."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.stage = Stage(cls.holder.name)
+        cls.stage.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stage.process.end()
+        cls.holder.cleanup()
+
+    def call(self, method, request):
+        """(status name, details) of a unary call with these bytes."""
+        script = (
+            "import sys, grpc\n"
+            "with grpc.insecure_channel(sys.argv[1]) as channel:\n"
+            "    call = channel.unary_unary(sys.argv[2])\n"
+            "    try:\n"
+            "        call(bytes.fromhex(sys.argv[3]), timeout=10)\n"
+            "        print('OK')\n"
+            "    except grpc.RpcError as error:\n"
+            "        print(error.code().name)\n"
+            "        print(error.details())\n")
+        lines = run([os.environ["POSTERN_PYTHON"], "-c", script, self.stage.target, method,
+                     request.hex()]).stdout.splitlines()
+        return lines[0], "\n".join(lines[1:])
+
+    def test_bad_fields(self):
+        get = "/postern.v1.SecretService/Get"
+        for name, request, status, text in (
+                ("not UTF-8", b"\x0a\x02\xff\xfe", "INVALID_ARGUMENT", "UTF-8"),
+                ("NUL", b"\x0a\x03a\x00b", "INVALID_ARGUMENT", "NUL"),
+                ("truncated", b"\x0a\x05ab", "INVALID_ARGUMENT", ""),
+                ("a group", b"\x0b" * 1000, "INVALID_ARGUMENT", "group"),
+                ("too large", b"\x0a" + b"\x80\x80\x80\x02" + b"a" * (4 << 20),
+                 "RESOURCE_EXHAUSTED", ""),
+        ):
+            if len(request) > 100_000:
+                continue  # beyond what a command line holds: tests/unit/rpc has it
+            with self.subTest(name):
+                found, details = self.call(get, request)
+                self.assertEqual(found, status, details)
+                self.assertIn(text, details)
+
+    def test_unknown_fields_are_ignored(self):
+        found, details = self.call("/postern.v1.StatusService/Get", b"\xf8\x3f\x01")
+        self.assertEqual(found, "OK", details)
+
+    def test_unknown_methods(self):
+        for method in ("/postern.v1.SecretService/Nothing", "/nobody.Knows/This"):
+            self.assertEqual(self.call(method, b"")[0], "UNIMPLEMENTED")
+
+
+class Configuration(unittest.TestCase):
+    """Every error names file, line, column and field, and what was expected."""
+
+    def refused(self, text):
+        with tempfile.TemporaryDirectory() as folder:
+            config = pathlib.Path(folder) / "postern.yaml"
+            config.write_text(text)
+            done = subprocess.run([find_program("postern"), "--config", config, "--check-config"],
+                                  capture_output=True, text=True, timeout=10, check=False)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            return done.stderr.replace(str(config), "FILE").strip()
+
+    def test_refusals(self):
+        for text, place, expected in (
+                ("app_listen: 0.0.0.0:15551\n", "FILE:1:13: app_listen", "loopback"),
+                ("app_listen: nowhere\n", "FILE:1:13: app_listen", "expected"),
+                ("\nnode_socket: here\n", "FILE:2:14: node_socket", "absolute"),
+                ("drain: soon\n", "FILE:1:8: drain", "duration"),
+                ("drian: 5s\n", "FILE:1:1: drian", "drain"),
+                ("log:\n  level: loud\n", "FILE:2:10: log.level", "error"),
+        ):
+            with self.subTest(text):
+                message = self.refused(text)
+                self.assertIn(place, message)
+                self.assertIn(expected, message)
+
+    def test_missing_file_and_bad_option(self):
+        for arguments, code in ((["--config", "/nonexistent"], 4), (["--wrong"], 2), (["x"], 2),
+                                (["--config"], 2)):
+            with self.subTest(arguments):
+                done = subprocess.run([find_program("postern"), *arguments], capture_output=True,
+                                      text=True, timeout=10, check=False)
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_version_and_help(self):
+        self.assertEqual(run([find_program("postern"), "--version"]).stdout, "postern 0.1.0\n")
+        self.assertIn("--check-config", run([find_program("postern"), "--help"]).stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
