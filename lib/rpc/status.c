@@ -167,12 +167,12 @@ static size_t utf8_length(const char *text, size_t len)
     return 0;
 }
 
-/* Foreign text that a person will read: controls and broken UTF-8 become "?". */
+/* Foreign text becomes a C string of UTF-8: what is none, and NUL, become "?". */
 static void clean(char *text, size_t len)
 {
     for (size_t i = 0; i < len;) {
         size_t n = utf8_length(text + i, len - i);
-        if (n == 0 || (n == 1 && ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)))
+        if (n == 0)
             text[i] = '?';
         i += n ? n : 1;
     }

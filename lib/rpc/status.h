@@ -17,7 +17,7 @@ constexpr size_t STATUS_DETAILS_MAX = 4096; /* of a peer, decoded: memory and ti
 /* Percent-encodes a message for grpc-message: all but printable ASCII, and "%". */
 void status_message_encode(struct slice message, struct buf *ret);
 /* Decodes into at most `size` bytes with the NUL; never fails: what is no valid escape stands as it
- * is, what is not UTF-8 or a control character becomes "?". Returns ret. */
+ * is, NUL and what is not UTF-8 become "?". Returns ret. */
 char *status_message_decode(struct slice encoded, char *ret, size_t size);
 
 /* A whole number in 0 … 16; others are UNKNOWN (2). */
