@@ -1,9 +1,52 @@
 #include "ends.h"
 
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+
+/* The resolver of these tests, in place of the system's, which libuv would ask: names with the
+ * addresses that a test needs, in this order. */
+int getaddrinfo(const char *restrict name, const char *restrict service,
+                const struct addrinfo *restrict hints, struct addrinfo **restrict ret)
+{
+    static const struct {
+        const char *name;
+        uint32_t addresses[2];
+        size_t count;
+    } names[] = {
+        {"one.test", {0x7f000001}, 1},
+        {"second.test", {0x7f000002, 0x7f000001}, 2}, /* the first refuses, or never answers */
+        {"neither.test", {0x7f000002, 0x7f000003}, 2},
+    };
+    static struct sockaddr_in sockets[2];
+    static struct addrinfo found[2];
+    (void)service;
+    (void)hints;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(name, names[i].name) != 0)
+            continue;
+        for (size_t j = 0; j < names[i].count; j++) {
+            sockets[j] = (struct sockaddr_in){.sin_family = AF_INET,
+                                              .sin_addr.s_addr = htonl(names[i].addresses[j])};
+            found[j] =
+                (struct addrinfo){.ai_family = AF_INET,
+                                  .ai_socktype = SOCK_STREAM,
+                                  .ai_addrlen = sizeof sockets[j],
+                                  .ai_addr = (struct sockaddr *)&sockets[j],
+                                  .ai_next = j + 1 < names[i].count ? &found[j + 1] : nullptr};
+        }
+        *ret = found;
+        return 0;
+    }
+    return EAI_NONAME;
+}
+
+void freeaddrinfo(struct addrinfo *found)
+{
+    (void)found;
+}
 
 static struct loop *new_loop(void)
 {
@@ -89,22 +132,70 @@ static void talks_over_unix(void **state)
 static void resolves_names(void **state)
 {
     (void)state;
+    static const char *const names[] = {"one.test:1", "second.test:1"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct error err = {0};
+        struct server server;
+        struct end client;
+        struct address bound;
+        server_init(&server, new_loop(), "127.0.0.1:0");
+        listener_address(server.listener, &bound);
+        struct address name = address_of(names[i]);
+        name.port = bound.port;
+        end_init(&client, server.loop);
+        client.stop_on_event = true;
+        assert_ok(stream_connect(server.loop, &name, clock_boot_ms() + 10'000, &END_EVENTS, &client,
+                                 &client.stream, &err));
+        stream_read_start(client.stream);
+        loop_run(server.loop);
+        assert_int_equal(client.connected, 1);
+        char text[ADDRESS_TEXT_SIZE], expected[ADDRESS_TEXT_SIZE];
+        assert_string_equal(stream_peer_name(client.stream, text),
+                            address_format(&bound, expected));
+        server_done(&server);
+        assert_int_equal(client.closed, 1);
+    }
+}
+
+/* Closes the stream after so many rounds of the loop, whatever it is doing then. */
+struct closing {
+    struct end *end;
+    struct task task;
+    int rounds;
+};
+
+static void close_later(void *arg)
+{
+    struct closing *closing = arg;
+    if (closing->rounds-- > 0)
+        loop_post(closing->end->loop, &closing->task);
+    else
+        closing->end->stream = stream_close(closing->end->stream);
+}
+
+static void close_at_any_moment_of_connecting(void **state)
+{
+    (void)state;
     struct error err = {0};
-    struct server server;
-    struct end client;
-    struct address bound;
-    server_init(&server, new_loop(), "127.0.0.1:0");
-    listener_address(server.listener, &bound);
-    struct address name = address_of("localhost:1");
-    name.port = bound.port; /* ::1 refuses first, where it exists; then 127.0.0.1 */
-    end_init(&client, server.loop);
-    client.stop_on_event = true;
-    assert_ok(stream_connect(server.loop, &name, clock_boot_ms() + 10'000, &END_EVENTS, &client,
-                             &client.stream, &err));
-    loop_run(server.loop);
-    assert_int_equal(client.connected, 1);
-    server_done(&server);
-    assert_int_equal(client.closed, 1);
+    for (int rounds = 0; rounds < 40; rounds++) {
+        struct server server;
+        struct end client;
+        struct address bound;
+        server_init(&server, new_loop(), "127.0.0.1:0");
+        listener_address(server.listener, &bound);
+        struct address name = address_of("second.test:1");
+        name.port = bound.port;
+        end_init(&client, server.loop);
+        struct closing closing = {.end = &client, .rounds = rounds};
+        closing.task = (struct task){.run = close_later, .arg = &closing};
+        assert_ok(stream_connect(server.loop, &name, clock_boot_ms() + 10'000, &END_EVENTS, &client,
+                                 &client.stream, &err));
+        loop_post(server.loop, &closing.task);
+        run_for(server.loop, 5);
+        assert_int_equal(client.failed, 0);
+        assert_int_equal(client.closed, 1);
+        server_done(&server);
+    }
 }
 
 static void connect_expecting(const struct address *to, uint64_t deadline, enum error_class class,
@@ -151,8 +242,12 @@ static void says_why_it_cannot_connect(void **state)
     loop_free(loop);
     connect_expecting(&to, clock_boot_ms() + 10'000, ERROR_UNAVAILABLE, "connection refused");
 
+    to.kind = ADDRESS_HOST;
+    (void)snprintf(to.host, sizeof to.host, "neither.test");
+    connect_expecting(&to, clock_boot_ms() + 10'000, ERROR_UNAVAILABLE, "neither.test");
+
     to = address_of("no-such-host.invalid:1");
-    connect_expecting(&to, clock_boot_ms() + 30'000, ERROR_UNAVAILABLE, "no-such-host.invalid:1");
+    connect_expecting(&to, clock_boot_ms() + 10'000, ERROR_UNAVAILABLE, "no-such-host.invalid:1");
 
     struct stream *stream = POISON;
     loop = new_loop();
@@ -167,9 +262,10 @@ static void says_why_it_cannot_connect(void **state)
 }
 
 /* A listening socket that nobody accepts from. */
-static int listening_socket(int backlog, struct address *ret)
+static int listening_socket(uint32_t on, uint16_t port, int backlog, struct address *ret)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(on), .sin_port = htons(port)};
     socklen_t len = sizeof at;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -182,33 +278,73 @@ static int listening_socket(int backlog, struct address *ret)
     return fd;
 }
 
-/* … and whose backlog is full: what connects now waits. */
+/* … and whose backlog is full: what connects to it now waits. */
+struct deaf {
+    int sockets[4];
+    struct address address;
+};
+
+static void deaf_init(struct deaf *deaf, uint32_t on, uint16_t port)
+{
+    deaf->sockets[0] = listening_socket(on, port, 0, &deaf->address);
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(on), .sin_port = htons(deaf->address.port)};
+    for (size_t i = 1; i < ARRAY_LEN(deaf->sockets); i++) {
+        deaf->sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (deaf->sockets[i] < 0)
+            fail_msg("no socket");
+        (void)connect(deaf->sockets[i], (struct sockaddr *)&at, sizeof at);
+    }
+}
+
+static void deaf_done(struct deaf *deaf)
+{
+    for (size_t i = 0; i < ARRAY_LEN(deaf->sockets); i++)
+        close(deaf->sockets[i]);
+}
+
 static void a_deadline_ends_connecting(void **state)
 {
     (void)state;
-    struct address to;
-    int sockets[4] = {listening_socket(0, &to)};
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                             .sin_port = htons(to.port)};
-    for (size_t i = 1; i < ARRAY_LEN(sockets); i++) {
-        sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        if (sockets[i] < 0)
-            fail_msg("no socket");
-        (void)connect(sockets[i], (struct sockaddr *)&at, sizeof at);
-    }
+    struct deaf deaf;
+    deaf_init(&deaf, INADDR_LOOPBACK, 0);
     uint64_t begin = clock_boot_ms();
-    connect_expecting(&to, begin + 50, ERROR_TIMEOUT, "no answer in time");
+    connect_expecting(&deaf.address, begin + 50, ERROR_TIMEOUT, "no answer in time");
     assert_true(clock_boot_ms() - begin >= 50);
-    for (size_t i = 0; i < ARRAY_LEN(sockets); i++)
-        close(sockets[i]);
+    deaf_done(&deaf);
+}
+
+/* One address that never answers takes its share of the time, not all of it. */
+static void a_deaf_address_leaves_time_for_the_next(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct server server;
+    struct end client;
+    struct deaf deaf;
+    struct address bound;
+    server_init(&server, new_loop(), "127.0.0.1:0");
+    listener_address(server.listener, &bound);
+    deaf_init(&deaf, 0x7f000002, bound.port);
+    struct address name = address_of("second.test:1");
+    name.port = bound.port;
+    end_init(&client, server.loop);
+    client.stop_on_event = true;
+    uint64_t begin = clock_boot_ms();
+    assert_ok(stream_connect(server.loop, &name, begin + 400, &END_EVENTS, &client, &client.stream,
+                             &err));
+    loop_run(server.loop);
+    assert_int_equal(client.connected, 1);
+    assert_true(clock_boot_ms() - begin >= 200); /* control: the first was tried */
+    server_done(&server);
+    deaf_done(&deaf);
 }
 
 static void close_while_connecting(void **state)
 {
     (void)state;
     struct error err = {0};
-    static const char *const targets[] = {"127.0.0.1:9", "localhost:9", "unix:/nonexistent/s"};
+    static const char *const targets[] = {"127.0.0.1:9", "one.test:9", "unix:/nonexistent/s"};
     for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
         struct loop *loop = new_loop();
         struct address to = address_of(targets[i]);
@@ -453,7 +589,8 @@ static void survives_want_of_memory(void **state)
 {
     (void)state;
     struct quiet_server server = {.loop = new_loop()};
-    int fd = listening_socket(8, &server.address); /* which accepts, and so allocates, nothing */
+    int fd = listening_socket(INADDR_LOOPBACK, 0, 8,
+                              &server.address); /* which accepts, and so allocates, nothing */
     testlib_allocation_sweep(connect_and_close, &server);
     close(fd);
     loop_free(server.loop);
@@ -487,7 +624,9 @@ int main(void)
         cmocka_unit_test(resolves_names),
         cmocka_unit_test(says_why_it_cannot_connect),
         cmocka_unit_test(a_deadline_ends_connecting),
+        cmocka_unit_test(a_deaf_address_leaves_time_for_the_next),
         cmocka_unit_test(close_while_connecting),
+        cmocka_unit_test(close_at_any_moment_of_connecting),
         cmocka_unit_test(backpressure_counts_and_drains),
         cmocka_unit_test(pause_holds_inside_read),
         cmocka_unit_test(a_callback_may_close_its_stream),
