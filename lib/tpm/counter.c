@@ -105,7 +105,7 @@ bool tpm_counter_public(struct tpm *tpm, const struct tpm_counter *counter, stru
 {
     TPMS_NV_PUBLIC area = {0};
     return counter_check(tpm, counter, err) && read_area(tpm, counter, &area, err) &&
-           nv_area_marshal(&area, ret, err);
+           nv_area_marshal(&area, ret, err) && buf_ok(ret, err);
 }
 
 bool tpm_counter_read(struct tpm *tpm, const struct tpm_counter *counter, uint64_t *ret,

@@ -47,7 +47,7 @@ static bool tcti_check(const char *tcti, struct error *err)
     if (path != nullptr && path[0] != '/')
         return error_set(err, ERROR_INVALID, "TCTI \"%s\": the path must be absolute", tcti);
     const size_t room = sizeof((struct sockaddr_un *)nullptr)->sun_path - 1;
-    if (transport_swtpm_path(tcti) != nullptr && strlen(path) > room)
+    if (path != nullptr && transport_swtpm_path(tcti) != nullptr && strlen(path) > room)
         return error_set(err, ERROR_INVALID, "TCTI \"%s\": the path is longer than %zu", tcti,
                          room);
     return true;

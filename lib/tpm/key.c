@@ -171,7 +171,7 @@ bool tpm_key_public(struct tpm *tpm, enum tpm_key key, struct buf *ret, struct e
 {
     TPM2B_PUBLIC area = {0};
     return tpm_ready(tpm, err) && tpm_key_area(tpm, key, &area, err) &&
-           public_area_marshal(&area.publicArea, ret, err);
+           public_area_marshal(&area.publicArea, ret, err) && buf_ok(ret, err);
 }
 
 /* ── Certificates ────────────────────────────────────────────────────────────────────────────── */
@@ -327,7 +327,7 @@ bool tpm_sign(struct tpm *tpm, struct slice message, struct buf *ret, struct err
                            &own, &unrestricted, &signature);
     if (rc != TSS2_RC_SUCCESS)
         return tpm_fail(tpm, rc, err, "sign with the REQ");
-    bool ok = tpm_signature_marshal(signature, ret, err);
+    bool ok = tpm_signature_marshal(signature, ret, err) && buf_ok(ret, err);
     Esys_Free(signature);
     return ok;
 }

@@ -20,6 +20,7 @@ constexpr size_t COMMAND_MAX = 4096;
 constexpr size_t QUEUE_MAX = 32;
 constexpr size_t FAULTS_MAX = 8;
 constexpr size_t RECORDS_MAX = 1024;
+constexpr size_t WATCHED_MAX = 64;
 constexpr uint32_t CUT = UINT32_MAX;
 
 struct client {
@@ -53,6 +54,9 @@ struct tpm_mux {
     size_t faults;
     struct tpm_mux_record record[RECORDS_MAX];
     unsigned records; /* all, kept or not */
+    uint8_t watched[WATCHED_MAX];
+    size_t watched_len;
+    unsigned seen;
 };
 
 static const struct {
@@ -213,6 +217,31 @@ bool tpm_mux_record(struct tpm_mux *mux, unsigned n, struct tpm_mux_record *ret)
     return there;
 }
 
+void tpm_mux_watch(struct tpm_mux *mux, struct slice bytes)
+{
+    (void)pthread_mutex_lock(&mux->lock);
+    mux->watched_len = bytes.len < WATCHED_MAX ? bytes.len : WATCHED_MAX;
+    mem_copy(mux->watched, bytes.data, mux->watched_len);
+    mux->seen = 0;
+    (void)pthread_mutex_unlock(&mux->lock);
+}
+
+unsigned tpm_mux_seen(struct tpm_mux *mux)
+{
+    (void)pthread_mutex_lock(&mux->lock);
+    unsigned seen = mux->seen;
+    (void)pthread_mutex_unlock(&mux->lock);
+    return seen;
+}
+
+static void watch(struct tpm_mux *mux, const uint8_t *bytes, size_t len)
+{
+    (void)pthread_mutex_lock(&mux->lock);
+    if (mux->watched_len > 0 && memmem(bytes, len, mux->watched, mux->watched_len) != nullptr)
+        mux->seen++;
+    (void)pthread_mutex_unlock(&mux->lock);
+}
+
 static void record(struct tpm_mux *mux, struct tpm_mux_record what)
 {
     (void)pthread_mutex_lock(&mux->lock);
@@ -289,6 +318,7 @@ static bool serve_command(struct tpm_mux *mux, const struct client *client)
     size_t len = read_command(client->fd, bytes);
     if (len == 0)
         return false;
+    watch(mux, bytes, len);
     struct tpm_mux_record what = {.client = client->pid, .command = response_code(bytes)};
     struct tpm_mux_fault fault = {0};
     what.struck = fault_for(mux, what.command, &fault);
@@ -311,6 +341,7 @@ static bool serve_command(struct tpm_mux *mux, const struct client *client)
     }
     if (what.struck && action == TPM_MUX_GARBLE && answer_len > 0)
         answer[answer_len - 1] ^= 1;
+    watch(mux, answer, answer_len);
     what.code = cut ? CUT : response_code(answer);
     record(mux, what);
     return !cut && write_whole(client->fd, answer, answer_len);

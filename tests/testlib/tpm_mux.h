@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/slice.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -69,6 +70,11 @@ void tpm_mux_clear(struct tpm_mux *mux);
 unsigned tpm_mux_count(struct tpm_mux *mux, uint32_t command);
 /* The n-th of them (from 0); false beyond the last, or beyond the first 1024. */
 bool tpm_mux_record(struct tpm_mux *mux, unsigned n, struct tpm_mux_record *ret);
+
+/* Looks for these bytes (at most 64) in everything that passes, either way; an empty slice ends it.
+ * tpm_mux_seen: in how many commands or answers they were since. */
+void tpm_mux_watch(struct tpm_mux *mux, struct slice bytes);
+unsigned tpm_mux_seen(struct tpm_mux *mux);
 
 /* "Unseal" → TPM_CC; 0 for a name that is not known. And back, or "0x…" in `room`. */
 uint32_t tpm_mux_command_code(const char *name);

@@ -40,5 +40,8 @@ void other_up(const struct fixture *f, const char *name, struct swtpm *ret_chip,
               struct tpm **ret_tpm);
 void other_down(struct swtpm *chip, struct tpm *tpm);
 
+/* Runs a line of ours in a shell, for tpm2-tools as a second implementation; its exit status. */
+int shell(const char *line);
+
 /* Parses "sha256:…" or fails. */
 struct pcr_selection select_pcrs(const char *text);

@@ -108,6 +108,46 @@ static void certificate_is_for_the_ek(void **state)
     EVP_PKEY_free(key);
 }
 
+/* Issuers beside the leaf, in indexes of the platform: two certificates, cut in the middle of one as
+ * an index holds 2 KiB, with padding; the second index is readable by the owner alone. */
+static void reads_the_chain(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct swtpm chip = {0};
+    struct tpm *tpm = nullptr;
+    other_up(f, "chain", &chip, &tpm);
+    char line[2048];
+    int len =
+        snprintf(line, sizeof line,
+                 "set -e; cd %s; export TPM2TOOLS_TCTI=%s TSS2_LOG=all+NONE; "
+                 "openssl x509 -in ca/issuercert.pem -outform DER -out issuer.der; "
+                 "openssl x509 -in ca/swtpm-localca-rootca-cert.pem -outform DER -out root.der; "
+                 "cat issuer.der root.der > both; printf 'padding' >> both; "
+                 "head -c 1500 both > first; tail -c +1501 both > second; "
+                 "tpm2_nvdefine -Q -C p -s $(stat -c %%s first) "
+                 "-a 'ppread|ppwrite|authread|ownerread|platformcreate|no_da' 0x01c00100; "
+                 "tpm2_nvwrite -Q -C p -i first 0x01c00100; "
+                 "tpm2_nvdefine -Q -C p -s $(stat -c %%s second) "
+                 "-a 'ppread|ppwrite|ownerread|platformcreate|no_da' 0x01c00101; "
+                 "tpm2_nvwrite -Q -C p -i second 0x01c00101",
+                 chip.folder, chip.tcti);
+    assert_in_range(len, 1, sizeof line - 1);
+    assert_int_equal(shell(line), 0);
+    CLEANUP(ek_certificates_done) struct ek_certificates found;
+    ek_certificates_init(&found);
+    assert_ok(tpm_begin(tpm, soon(), &err));
+    assert_ok(tpm_ek_certificates(tpm, &found, &err));
+    assert_true(found.leaf.len > 0);
+    assert_int_equal(found.chain_count, 2);
+    CLEANUP(buf_done) struct buf root;
+    buf_init(&root, 4096);
+    (void)snprintf(line, sizeof line, "%s/root.der", chip.folder);
+    assert_ok(file_read(line, &root, &err));
+    assert_true(slice_equal(found.chain[1], buf_slice(&root)));
+    other_down(&chip, tpm);
+}
+
 /* Another manufacturer's TPM may have none at all. */
 static void a_tpm_without_certificate(void **state)
 {
@@ -167,7 +207,7 @@ static void uses_hierarchy_auths(void **state)
                    "TSS2_LOG=all+NONE tpm2_changeauth -Q -T %s -c o owner-pw && "
                    "TSS2_LOG=all+NONE tpm2_changeauth -Q -T %s -c e endorse-pw",
                    chip.tcti, chip.tcti);
-    assert_int_equal(system(line), 0);
+    assert_int_equal(shell(line), 0);
     CLEANUP(buf_done) struct buf wire;
     buf_init(&wire, PUBLIC_AREA_WIRE_MAX);
     assert_ok(tpm_begin(without, soon(), &err));
@@ -224,13 +264,10 @@ static void survives_lack_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(keys_match_their_templates),
-        TEST(keys_are_always_the_same),
-        TEST(certificate_is_for_the_ek),
-        TEST(a_tpm_without_certificate),
-        TEST(signs_with_req),
-        TEST(uses_hierarchy_auths),
-        TEST(survives_lack_of_memory),
+        TEST(keys_match_their_templates), TEST(keys_are_always_the_same),
+        TEST(certificate_is_for_the_ek),  TEST(reads_the_chain),
+        TEST(a_tpm_without_certificate),  TEST(signs_with_req),
+        TEST(uses_hierarchy_auths),       TEST(survives_lack_of_memory),
     };
     return cmocka_run_group_tests(tests, fixture_up, fixture_down);
 }

@@ -37,6 +37,25 @@ static void opens_here_and_again(void **state)
     opens(f->tpm, &f->counter, &blob);
 }
 
+/* Somebody who listens on the bus. The control: what is public is seen. */
+static void key_does_not_pass_in_clear(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(blob_done) struct blob blob;
+    batch(f);
+    blob_make(f->tpm, &f->counter, "sha256:7", 0, &blob);
+    tpm_mux_watch(f->mux, secret_slice(blob.key));
+    blob_import(f->tpm, &blob);
+    opens(f->tpm, &f->counter, &blob);
+    assert_int_equal(tpm_mux_seen(f->mux), 0);
+    tpm_mux_watch(f->mux, secret_slice(f->auth));
+    opens(f->tpm, &f->counter, &blob);
+    assert_int_equal(tpm_mux_seen(f->mux), 0);
+    tpm_mux_watch(f->mux, slice(blob.object_private.data + 2, 64));
+    opens(f->tpm, &f->counter, &blob);
+    assert_int_equal(tpm_mux_seen(f->mux), 1);
+}
+
 static void opens_whatever_was_loaded_before(void **state)
 {
     struct fixture *f = *state;
@@ -260,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(opens_here_and_again),
+        TEST(key_does_not_pass_in_clear),
         TEST(opens_whatever_was_loaded_before),
         TEST(stays_closed_in_another_boot_state),
         TEST(stays_closed_once_retired),

@@ -6,7 +6,9 @@
 #include "tpmwire/nv.h"
 #include "tpmwire/public.h"
 #include "tpmwire/signature.h"
+#include "tpmwire/template.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char extra[] = "thirty-two bytes of a digest ...";
@@ -59,8 +61,10 @@ static void opens_a_credential(void **state)
     area_of(f->tpm, TPM_KEY_AK, &ak, &ak_name);
     assert_ok(secret_random(32, &sent, &err));
     assert_ok(credential_make(&ek.publicArea, &ak_name, sent, &blob, &seed, &err));
+    tpm_mux_watch(f->mux, secret_slice(sent));
     assert_ok(tpm_activate(f->tpm, buf_slice(&blob), buf_slice(&seed), &got, &err));
     assert_true(secret_equal(sent, got));
+    assert_int_equal(tpm_mux_seen(f->mux), 0);
 }
 
 static void refuses_a_credential_for_another_key(void **state)
@@ -118,6 +122,48 @@ static void refuses_a_credential_for_another_tpm(void **state)
     assert_ptr_equal(got, POISON);
     assert_fails(tpm_activate(f->tpm, slice_str("nonsense"), buf_slice(&seed), &got, &err),
                  ERROR_INVALID);
+}
+
+/* A TPM whose only certificate is for a P-384 EK of the high range: authorized by the empty auth, not
+ * by policy, and every session is salted to it. */
+static void works_with_a_high_range_ek(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct swtpm chip = {0};
+    struct tpm *tpm = nullptr;
+    TPM2B_PUBLIC ek = {0};
+    TPM2B_PUBLIC ak = {0};
+    TPM2B_NAME name = {0};
+    CLEANUP(secret_free_at) struct secret *sent = nullptr;
+    CLEANUP(secret_free_at) struct secret *got = nullptr;
+    CLEANUP(buf_done) struct buf blob;
+    CLEANUP(buf_done) struct buf seed;
+    CLEANUP(ek_certificates_done) struct ek_certificates found;
+    buf_init(&blob, 1024);
+    buf_init(&seed, 1024);
+    ek_certificates_init(&found);
+    other_up(f, "p384", &chip, &tpm);
+    char line[256];
+    (void)snprintf(line, sizeof line, "TSS2_LOG=all+NONE tpm2_nvundefine -Q -T %s -C p 0x01c00002",
+                   chip.tcti);
+    assert_int_equal(shell(line), 0);
+    assert_ok(tpm_begin(tpm, soon(), &err));
+    assert_ok(tpm_ek_certificates(tpm, &found, &err));
+    assert_true(found.leaf.len > 0);
+    area_of(tpm, TPM_KEY_EK, &ek, &name);
+    assert_ok(key_template_match(&ek.publicArea, KEY_EK_H3_ECC_P384, &err));
+    area_of(tpm, TPM_KEY_AK, &ak, &name);
+    assert_ok(secret_random(32, &sent, &err));
+    assert_ok(credential_make(&ek.publicArea, &name, sent, &blob, &seed, &err));
+    assert_ok(tpm_activate(tpm, buf_slice(&blob), buf_slice(&seed), &got, &err));
+    assert_true(secret_equal(sent, got));
+    assert_ok(tpm_counter_make(tpm, &f->counter, &err));
+    tpm_end(tpm);
+    struct swtpm_loaded loaded = {0};
+    assert_ok(swtpm_loaded(&chip, &loaded, &err));
+    assert_int_equal(loaded.objects + loaded.sessions, 0);
+    other_down(&chip, tpm);
 }
 
 static void quotes_what_it_reads(void **state)
@@ -269,6 +315,7 @@ int main(void)
         TEST(opens_a_credential),
         TEST(refuses_a_credential_for_another_key),
         TEST(refuses_a_credential_for_another_tpm),
+        TEST(works_with_a_high_range_ek),
         TEST(quotes_what_it_reads),
         TEST(quotes_again_when_a_pcr_moved),
         TEST(refuses_to_quote_what_it_lacks),
