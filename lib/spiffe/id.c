@@ -99,3 +99,19 @@ struct slice spiffe_id_path(const struct spiffe_id *id)
     size_t start = SCHEME_LEN + id->trust_domain_len;
     return slice(id->text + start, id->len - start);
 }
+
+bool spiffe_id_workload_check(const struct spiffe_id *id, struct error *err)
+{
+    static const char reserved[] = "/postern";
+    struct slice path = spiffe_id_path(id);
+    size_t len = sizeof(reserved) - 1;
+    if (path.len == 0)
+        return error_set(err, ERROR_INVALID, "\"%s\" names a trust domain, not a workload",
+                         id->text);
+    if (path.len >= len && memcmp(path.data, reserved, len) == 0 &&
+        (path.len == len || path.data[len] == '/'))
+        return error_set(err, ERROR_INVALID,
+                         "\"%s\" is reserved: below /postern/ are Postern's own identities",
+                         id->text);
+    return true;
+}

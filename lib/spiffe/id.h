@@ -32,3 +32,9 @@ struct spiffe_id {
 struct slice spiffe_id_trust_domain(const struct spiffe_id *id);
 /* "/ns/default/sa/web" with its leading "/", or empty; borrowed. */
 struct slice spiffe_id_path(const struct spiffe_id *id);
+
+/* Whether the ID may name a workload: it has a path, and not one under "/postern/", which is reserved
+ * for Postern's own (docs/protocol.md, "Identities"). INVALID says why not. Every place where a
+ * person or a policy names a workload asks this: one certificate authority serves all of them, and
+ * only the path tells a pod from an operator. */
+[[nodiscard]] bool spiffe_id_workload_check(const struct spiffe_id *id, struct error *err);

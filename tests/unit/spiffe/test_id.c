@@ -105,12 +105,39 @@ static void keeps_its_limits(void **state)
     assert_fails(spiffe_trust_domain_check(slice_str(""), &err), ERROR_INVALID);
 }
 
+static void tells_workloads_from_our_own(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool workload;
+    } cases[] = {
+        {"spiffe://example.org/ns/default/sa/web", true},
+        {"spiffe://example.org/posterns", true},
+        {"spiffe://example.org/a/postern/node", true},
+        {"spiffe://example.org", false},
+        {"spiffe://example.org/postern", false},
+        {"spiffe://example.org/postern/node/0123", false},
+        {"spiffe://example.org/postern/operator/first", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct error err = {0};
+        struct spiffe_id id;
+        assert_ok(spiffe_id_parse(slice_str(cases[i].text), &id, &err));
+        if (cases[i].workload)
+            assert_ok(spiffe_id_workload_check(&id, &err));
+        else
+            assert_fails(spiffe_id_workload_check(&id, &err), ERROR_INVALID);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_good_ones),
         cmocka_unit_test(refuses_all_others),
         cmocka_unit_test(keeps_its_limits),
+        cmocka_unit_test(tells_workloads_from_our_own),
     };
     return cmocka_run_group_tests_name("id", tests, nullptr, nullptr);
 }
