@@ -167,8 +167,7 @@ static void on_link_changed(void *arg)
 static const struct secret_service_handlers secret_handlers = {.get = get_secret};
 static const struct status_service_handlers status_handlers = {.get = get_status};
 
-static bool listen_all(struct app *app, const Postern__V1__SidecarConfig *config,
-                       struct error *err)
+static bool listen_all(struct app *app, const Postern__V1__SidecarConfig *config, struct error *err)
 {
     /* Whoever may enter the socket's folder is the pod. */
     struct rpc_listen_options socket = {.mode = 0666, .group = LISTENER_GROUP_KEEP};
@@ -192,8 +191,7 @@ bool app_new(struct loop *loop, const Postern__V1__SidecarConfig *config, struct
     app->link = link;
     const struct rpc_server_options options = {0};
     if (!rpc_server_new(loop, &options, &app->server, err) ||
-        !rpc_health_new(app->server, &app->health, err) ||
-        !rpc_reflection_add(app->server, err) ||
+        !rpc_health_new(app->server, &app->health, err) || !rpc_reflection_add(app->server, err) ||
         !secret_service_register(app->server, &secret_handlers, app, err) ||
         !status_service_register(app->server, &status_handlers, app, err) ||
         !show_health(app, err) || !listen_all(app, config, err)) {

@@ -9,8 +9,10 @@ static bool check_app_listen(const char *text, struct error *err)
         return true;
     struct address address;
     if (!address_parse(text, &address, err))
-        return error_set_field(err, "app_listen", "expected a loopback address such as "
-                               "127.0.0.1:15551 or [::1]:15551, found \"%s\"", text);
+        return error_set_field(err, "app_listen",
+                               "expected a loopback address such as "
+                               "127.0.0.1:15551 or [::1]:15551, found \"%s\"",
+                               text);
     bool loopback = (address.kind == ADDRESS_IPV4 && strncmp(address.host, "127.", 4) == 0) ||
                     (address.kind == ADDRESS_IPV6 && strcmp(address.host, "::1") == 0);
     if (!loopback)

@@ -94,8 +94,7 @@ static void link_attach(struct node_link *link)
     Postern__V1__AttachRequest request = POSTERN__V1__ATTACH_REQUEST__INIT;
     request.version = (char[]){POSTERN_VERSION};
     const struct rpc_call_options options = {.wait_for_ready = true};
-    link->attach =
-        pod_service_attach(link->client, &options, &request, on_state, &events, link);
+    link->attach = pod_service_attach(link->client, &options, &request, on_state, &events, link);
 }
 
 bool node_link_new(struct loop *loop, const char *path, struct node_link **ret, struct error *err)

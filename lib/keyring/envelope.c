@@ -26,9 +26,8 @@ static void keys_done(struct envelope_keys *keys)
     keys->material = secret_free(keys->material);
 }
 
-static bool keys_derive(enum envelope_kind kind, const struct secret *node_key,
-                        struct slice header, struct slice salt, struct envelope_keys *ret,
-                        struct error *err)
+static bool keys_derive(enum envelope_kind kind, const struct secret *node_key, struct slice header,
+                        struct slice salt, struct envelope_keys *ret, struct error *err)
 {
     if (secret_len(node_key) != NODE_KEY_SIZE || salt.len != ENVELOPE_SALT_SIZE)
         return error_set(err, ERROR_INVALID, "a node key has %zu bytes and a salt %zu",

@@ -18,8 +18,7 @@ struct slot_parts {
 };
 
 /* Appends the file's bytes. EXHAUSTED beyond the limits. */
-[[nodiscard]] bool slot_encode(const struct slot_parts *parts, struct buf *ret,
-                               struct error *err);
+[[nodiscard]] bool slot_encode(const struct slot_parts *parts, struct buf *ret, struct error *err);
 
 /* Borrows the parts from `file`. INVALID: not a slot, torn, or damaged. */
 [[nodiscard]] bool slot_decode(struct slice file, struct slot_parts *ret, struct error *err);

@@ -78,14 +78,12 @@ static enum parsed parse_options(const struct daemon *daemon, int argc, char **a
             error_set(err, ERROR_INVALID, "%s needs a value; --help says more", argv[optind - 1]);
             return PARSED_BAD;
         default:
-            error_set(err, ERROR_INVALID, "unknown option %s; --help lists them",
-                      argv[optind - 1]);
+            error_set(err, ERROR_INVALID, "unknown option %s; --help lists them", argv[optind - 1]);
             return PARSED_BAD;
         }
     }
     if (optind < argc) {
-        error_set(err, ERROR_INVALID, "unexpected argument \"%s\"; --help says more",
-                  argv[optind]);
+        error_set(err, ERROR_INVALID, "unexpected argument \"%s\"; --help says more", argv[optind]);
         return PARSED_BAD;
     }
     return PARSED_RUN;

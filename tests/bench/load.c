@@ -70,7 +70,8 @@ static bool run(int argc, char **argv, struct error *err)
     struct load load = {0};
     uint64_t at_once;
     if (argc < 5 || (strcmp(argv[2], "secret") == 0) != (argc == 6))
-        return error_set(err, ERROR_INVALID, "usage: load TARGET empty|secret COUNT AT-ONCE [NAME]");
+        return error_set(err, ERROR_INVALID,
+                         "usage: load TARGET empty|secret COUNT AT-ONCE [NAME]");
     if (!address_parse(argv[1], &address, err) ||
         !parse_u64(argv[3], 1, 100'000'000, &load.to_start, err) ||
         !parse_u64(argv[4], 1, 100, &at_once, err))
