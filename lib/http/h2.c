@@ -107,8 +107,12 @@ struct h2 *h2_free(struct h2 *h2)
 bool h2_receive(struct h2 *h2, struct slice bytes, uint64_t now, struct error *err)
 {
     h2->now = now;
-    if (h2->failed)
-        return error_set(err, ERROR_INVALID, "the connection has failed already");
+    if (h2->failed) {
+        if (!h2->error.class)
+            return error_set(err, ERROR_INVALID, "the connection has failed already");
+        *err = h2->error; /* the limit was found while sending */
+        return false;
+    }
     nghttp2_ssize n = nghttp2_session_mem_recv2(h2->session, bytes.data, bytes.len);
     if (h2->failed) {
         *err = h2->error;
@@ -314,7 +318,8 @@ void h2_ping(struct h2 *h2, uint64_t opaque)
     uint8_t bytes[8];
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(opaque >> (8 * (7 - i)));
-    (void)nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, bytes);
+    if (nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, bytes) == 0)
+        h2->pings++;
 }
 
 bool h2_has_room(const struct h2 *h2)

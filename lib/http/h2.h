@@ -22,8 +22,8 @@
 constexpr uint32_t H2_RESET_BURST = 400;
 constexpr uint32_t H2_RESET_PER_SECOND = 100;
 /* Frames that carry nothing: SETTINGS, PING (CVE-2019-9512, -9515), PRIORITY, WINDOW_UPDATE, unknown
- * ones, empty DATA (CVE-2019-9518). Each useful frame, in either direction, gives two back, so that
- * honest acknowledgements and bandwidth probes never count. */
+ * and ignored ones, empty DATA (CVE-2019-9518). Every frame takes one; each useful one, in either
+ * direction, gives two back, so that honest acknowledgements and bandwidth probes never count. */
 constexpr uint32_t H2_IDLE_FRAME_BURST = 1'000;
 constexpr uint32_t H2_IDLE_FRAME_PER_SECOND = 100;
 /* Frames of ours that wait because the peer does not read: answers to a flood (CVE-2019-9514). */

@@ -55,11 +55,12 @@ static int calm_down(struct h2 *h2, struct counter *counter, const char *what)
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-static int count_idle(struct h2 *h2, struct counter *counter, const char *what)
+/* The connection can't go on without memory. */
+static int give_up(struct h2 *h2)
 {
-    if (rate_take(&h2->idle_frames, h2->now, H2_IDLE_FRAME_BURST, H2_IDLE_FRAME_PER_SECOND))
-        return 0;
-    return calm_down(h2, counter, what);
+    h2->failed = true;
+    error_set_memory(&h2->error);
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 static int count_reset(struct h2 *h2)
@@ -69,9 +70,23 @@ static int count_reset(struct h2 *h2)
     return calm_down(h2, &count_resets, "stream resets");
 }
 
+/* Every frame takes one from the bucket, also those that nghttp2 ignores or refuses; this gives two
+ * back. */
 static void useful_frame(struct h2 *h2)
 {
     rate_give(&h2->idle_frames, 2 * TOKEN, H2_IDLE_FRAME_BURST);
+}
+
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *header, void *arg)
+{
+    struct h2 *h2 = arg;
+    if (nghttp2_session_get_outbound_queue_size(session) > H2_BACKLOG_MAX)
+        return calm_down(h2, &count_backlog, "frames without reading our answers");
+    if (rate_take(&h2->idle_frames, h2->now, H2_IDLE_FRAME_BURST, H2_IDLE_FRAME_PER_SECOND))
+        return 0;
+    if (header->type == NGHTTP2_DATA)
+        return calm_down(h2, &count_empty_data, "empty DATA frames");
+    return calm_down(h2, &count_idle_frames, "frames that carry nothing");
 }
 
 /* ---- Header blocks ---- */
@@ -130,7 +145,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
         return 0;
     }
     if (h2->block_count == h2->block_room && !block_grow(h2))
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
+        return give_up(h2);
     if (slice_is(header.name, ":status")) {
         h2->block_has_status = true;
         h2->block_status_final = header.value.len == 3 && header.value.data[0] != '1';
@@ -179,8 +194,10 @@ static void headers_done(struct h2 *h2, const nghttp2_frame *frame)
 
 /* ---- Received frames ---- */
 
-static int on_frame(struct h2 *h2, const nghttp2_frame *frame)
+static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg_h2)
 {
+    struct h2 *h2 = arg_h2;
+    (void)session;
     const struct h2_events *events = h2->options.events;
     void *arg = h2->options.arg;
     struct h2_stream *stream;
@@ -190,9 +207,8 @@ static int on_frame(struct h2 *h2, const nghttp2_frame *frame)
         headers_done(h2, frame);
         return 0;
     case NGHTTP2_DATA:
-        if (frame->hd.length == 0 && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
-            return count_idle(h2, &count_empty_data, "empty DATA frames");
-        useful_frame(h2);
+        if (frame->hd.length > frame->data.padlen || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+            useful_frame(h2);
         stream = nghttp2_session_get_stream_user_data(h2->session, frame->hd.stream_id);
         if (stream && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && events->ended)
             events->ended(arg, stream);
@@ -204,6 +220,10 @@ static int on_frame(struct h2 *h2, const nghttp2_frame *frame)
             events->settings(arg);
         break;
     case NGHTTP2_PING:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->pings > 0) { /* asked for, so free */
+            h2->pings--;
+            rate_give(&h2->idle_frames, TOKEN, H2_IDLE_FRAME_BURST);
+        }
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && events->pong) {
             struct reader r = reader(slice(frame->ping.opaque_data, 8));
             events->pong(arg, reader_u64(&r));
@@ -218,16 +238,7 @@ static int on_frame(struct h2 *h2, const nghttp2_frame *frame)
     default:
         break;
     }
-    return count_idle(h2, &count_idle_frames, "frames that carry nothing");
-}
-
-static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
-{
-    struct h2 *h2 = arg;
-    int rv = on_frame(h2, frame);
-    if (rv == 0 && nghttp2_session_get_outbound_queue_size(session) > H2_BACKLOG_MAX)
-        return calm_down(h2, &count_backlog, "frames without reading our answers");
-    return rv;
+    return 0;
 }
 
 static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int code,
@@ -248,11 +259,11 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
     (void)flags;
     struct h2_stream *stream = nghttp2_session_get_stream_user_data(session, id);
     if (nghttp2_session_consume_connection(session, len) != 0)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
+        return give_up(h2);
     if (stream && h2->options.events->data)
         h2->options.events->data(h2->options.arg, stream, slice(data, len));
     else if (nghttp2_session_consume_stream(session, id, len) == NGHTTP2_ERR_NOMEM)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
+        return give_up(h2);
     return 0;
 }
 
@@ -344,7 +355,8 @@ void h2_set_callbacks(nghttp2_session_callbacks *callbacks)
 {
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);

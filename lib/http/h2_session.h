@@ -30,6 +30,8 @@ struct h2 {
     size_t most;
     size_t streams; /* client: open ones */
 
+    uint32_t pings; /* of ours, unanswered */
+
     struct h2_rate resets;
     struct h2_rate idle_frames;
     bool goaway_received;
