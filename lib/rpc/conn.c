@@ -321,8 +321,6 @@ uint64_t rpc_conn_next(const struct rpc_conn *conn)
 static void expire(struct rpc_conn *conn, struct rpc_call *call)
 {
     struct error why;
-    if (call->over || call->answered)
-        return;
     if (!call->dead) {
         error_set(&why, ERROR_TIMEOUT, "the call's deadline has passed");
         call_refuse(call, &why);
@@ -334,6 +332,25 @@ static void expire(struct rpc_conn *conn, struct rpc_call *call)
         conn_unlink(conn, call);
 }
 
+/* What is due for one call, which may be gone then. Returns its next deadline. */
+static uint64_t tick_call(struct rpc_conn *conn, struct rpc_call *call, uint64_t now)
+{
+    if (call->over) {
+        if (!call->stream.open)
+            conn_unlink(conn, call);
+        return UINT64_MAX;
+    }
+    if (call->dead ? !call->server : call->deadline <= now) {
+        expire(conn, call);
+        return UINT64_MAX;
+    }
+    if (call->deadline <= now) { /* answered, but the client does not read */
+        call->deadline = UINT64_MAX;
+        h2_reset(conn->h2, call->stream.id, H2_CANCEL);
+    }
+    return call->deadline;
+}
+
 void rpc_conn_tick(struct rpc_conn *conn, uint64_t now)
 {
     struct rpc_call *next;
@@ -343,15 +360,9 @@ void rpc_conn_tick(struct rpc_conn *conn, uint64_t now)
         conn->next_deadline = UINT64_MAX;
         for (struct rpc_call *call = conn->calls; call; call = next) {
             next = call->next;
-            if (call->over && !call->stream.open) {
-                conn_unlink(conn, call);
-                continue;
-            }
-            bool live = !call->over && !call->answered && !(call->server && call->dead);
-            if (live && (call->deadline <= now || call->dead))
-                expire(conn, call);
-            else if (live && call->deadline < conn->next_deadline)
-                conn->next_deadline = call->deadline;
+            uint64_t due = tick_call(conn, call, now);
+            if (due < conn->next_deadline)
+                conn->next_deadline = due;
         }
     }
     if (conn->goaway_at <= now) {

@@ -345,6 +345,30 @@ static void test_slow_reader(void **state)
     assert_true(heard.messages > 50);
 }
 
+/* An answer that nobody reads does not outlive the call's deadline. */
+static void test_deadline_unread(void **state)
+{
+    struct pair *pair = *state;
+    struct heard heard = {.pause = true};
+    struct rpc_call_options options = {.timeout_ms = 500};
+    static uint8_t payload[50'000];
+    Postern__Test__Note request = note("n");
+    request.count = 20;
+    request.payload = (ProtobufCBinaryData){sizeof(payload), payload};
+    (void)pair_call(pair, ECHO_DOWN, &options, &request, &heard);
+    pair_run(pair);
+    assert_int_equal(pair->echo.closed, 0); /* answered, and most of it waits */
+    rpc_conn_tick(pair->server, pair->now + 500);
+    pair_run(pair);
+    assert_int_equal(pair->echo.closed, 1);
+    assert_int_equal(pair->echo.cancelled, 0);
+    assert_int_not_equal(pair->echo.close_class, ERROR_NONE);
+    assert_int_equal(rpc_conn_calls(pair->server), 0);
+    pair_tick(pair, 500);
+    assert_int_equal(heard.done, 1);
+    assert_int_not_equal(heard.error.class, ERROR_NONE);
+}
+
 /* The same upwards: the server pauses, the client's queue fills and says so. */
 static void test_slow_server(void **state)
 {
@@ -518,6 +542,7 @@ int main(void)
         PAIR(test_bad_metadata),
         cmocka_unit_test(test_message_limit),
         PAIR(test_slow_reader),
+        PAIR(test_deadline_unread),
         cmocka_unit_test(test_slow_server),
         PAIR(test_writable),
         PAIR(test_end_behind_pause),
