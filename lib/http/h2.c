@@ -1,6 +1,15 @@
 #include "http/h2_session.h"
 
+#include "base/counter.h"
 #include "base/mem.h"
+
+COUNTER(count_broken, "postern_http2_broken_total",
+        "HTTP/2 connections ended because the peer broke the protocol.");
+COUNTER(count_continuations, "postern_http2_continuation_flood_total",
+        "HTTP/2 connections closed for header blocks of too many CONTINUATION frames.");
+COUNTER(
+    count_acks, "postern_http2_ack_flood_total",
+    "HTTP/2 connections closed because SETTINGS and PING frames came faster than answers went.");
 
 /* nghttp2 allocates where everything else does, so that the allocation sweep reaches it. */
 static void *h2_malloc(size_t size, void *arg)
@@ -104,6 +113,24 @@ struct h2 *h2_free(struct h2 *h2)
     return mem_free(h2);
 }
 
+/* nghttp2 itself found the peer at fault. */
+static bool receive_failed(struct h2 *h2, int code, struct error *err)
+{
+    bool flood = code == NGHTTP2_ERR_FLOODED || code == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS;
+    h2->failed = true;
+    if (code == NGHTTP2_ERR_NOMEM)
+        return error_set_memory(err);
+    counter_add(code == NGHTTP2_ERR_FLOODED                  ? &count_acks
+                : code == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS ? &count_continuations
+                                                             : &count_broken,
+                1);
+    /* Most of these queue their own GOAWAY; terminating twice is harmless. */
+    h2_terminate(h2, flood ? H2_ENHANCE_YOUR_CALM : H2_PROTOCOL_ERROR);
+    set_nghttp2(err, code, "bad HTTP/2 from the peer");
+    err->class = flood ? ERROR_EXHAUSTED : ERROR_INVALID;
+    return false;
+}
+
 bool h2_receive(struct h2 *h2, struct slice bytes, uint64_t now, struct error *err)
 {
     h2->now = now;
@@ -118,15 +145,8 @@ bool h2_receive(struct h2 *h2, struct slice bytes, uint64_t now, struct error *e
         *err = h2->error;
         return false;
     }
-    if (n < 0) {
-        h2->failed = true;
-        /* Most of these queue their own GOAWAY; terminating twice is harmless. */
-        if (n != NGHTTP2_ERR_NOMEM)
-            h2_terminate(h2, n == NGHTTP2_ERR_FLOODED || n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS
-                                 ? H2_ENHANCE_YOUR_CALM
-                                 : H2_PROTOCOL_ERROR);
-        return set_nghttp2(err, (int)n, "bad HTTP/2 from the peer");
-    }
+    if (n < 0)
+        return receive_failed(h2, (int)n, err);
     return true;
 }
 

@@ -1,7 +1,11 @@
 /* What programs do with a call, and how calls end. */
+#include "base/counter.h"
 #include "base/mem.h"
 #include "pb/message.h"
 #include "rpc/core.h"
+
+COUNTER(count_queue_full, "postern_rpc_send_queue_full_total",
+        "Messages not queued because the peer of their call does not read.");
 
 void rpc_limits_resolve(struct rpc_limits *limits)
 {
@@ -168,9 +172,11 @@ static bool queue_message(struct rpc_call *call, const ProtobufCMessage *message
         call->server ? call->method->response : call->method->request;
     if (!message || message->descriptor != type)
         return error_set(err, ERROR_INTERNAL, "a message of another type than %s", type->name);
-    if (h2_queued(&call->stream) >= call->limits.send_queue)
+    if (h2_queued(&call->stream) >= call->limits.send_queue) {
+        counter_add(&count_queue_full, 1);
         return error_set(err, ERROR_EXHAUSTED, "%zu bytes wait for a peer that does not read",
                          h2_queued(&call->stream));
+    }
     struct buf *queue = h2_queue(&call->stream);
     size_t before = queue->len;
     buf_put(queue, slice("\0\0\0\0", RPC_PREFIX_SIZE)); /* not compressed; the length follows */

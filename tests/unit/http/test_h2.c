@@ -602,8 +602,10 @@ static void test_continuation_flood(void **state)
     put_frame(&hand->bytes, HEADERS, 0, 1, SLICE_OF(request_block));
     for (size_t i = 0; i <= H2_CONTINUATIONS_MAX; i++)
         put_frame(&hand->bytes, CONT, 0, 1, (struct slice){0});
-    assert_fails(feed_hand(hand, true, &err), ERROR_INVALID);
+    uint64_t before = counter_value("postern_http2_continuation_flood_total");
+    assert_fails(feed_hand(hand, true, &err), ERROR_EXHAUSTED);
     assert_int_equal(hand->two.server.requests, 0);
+    assert_true(counter_value("postern_http2_continuation_flood_total") == before + 1);
 }
 
 static void test_settings_entries(void **state)

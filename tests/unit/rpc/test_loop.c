@@ -406,6 +406,116 @@ static void test_late_answer(void **state)
     assert_int_equal(heard.error.class, ERROR_UNAVAILABLE);
 }
 
+static unsigned silent_accepted;
+
+static void keep_silent(void *arg, struct stream *stream)
+{
+    struct stream **kept = arg;
+    *kept = stream;
+    silent_accepted++;
+}
+
+/* A server that accepts and then says nothing: the attempt ends, and says why. */
+static void test_silent_server(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    struct listener *listener = nullptr;
+    struct stream *kept = nullptr;
+    struct listener_options options = {.max_streams = 4};
+    struct rpc_client_options client = {
+        .connect_timeout_ms = 50, .state = state_changed, .state_arg = world};
+    assert_ok(address_parse("127.0.0.1:0", &options.address, &err));
+    assert_ok(listener_new(world->loop, &options, keep_silent, &kept, &listener, &err));
+    listener_address(listener, &world->address);
+    rpc_client_free(world->client);
+    assert_ok(rpc_client_new(world->loop, &world->address, &client, &world->client, &err));
+    silent_accepted = 0;
+    Postern__Test__Note request = note("x");
+    struct heard heard = call(world, ECHO_UNARY, nullptr, &request);
+    assert_int_equal(silent_accepted, 1);
+    assert_int_equal(heard.error.class, ERROR_UNAVAILABLE);
+    assert_int_equal(world->state_error.class, ERROR_TIMEOUT);
+    err = heard.error;
+    assert_error_contains("did not open the connection in time");
+    stream_close(kept);
+    listener_free(listener);
+}
+
+/* Calls that wait are counted; the one too many hears it at once. */
+static void test_waiting_limit(void **state)
+{
+    struct world *world = *state;
+    static struct heard many;
+    struct heard last = {0};
+    Postern__Test__Note request = note("x");
+    struct rpc_call_options patient = {.wait_for_ready = true};
+    world->server = rpc_server_free(world->server);
+    many = (struct heard){0};
+    for (size_t i = 0; i < RPC_CLIENT_WAITING_MAX; i++)
+        assert_non_null(rpc_client_call(world->client, &echo_service.methods[ECHO_UNARY], &patient,
+                                        &request.base, nullptr, nullptr, &many));
+    assert_null(rpc_client_call(world->client, &echo_service.methods[ECHO_UNARY], &patient,
+                                &request.base, nullptr, nullptr, &last));
+    assert_int_equal(last.done, 1);
+    assert_int_equal(last.error.class, ERROR_EXHAUSTED);
+    struct heard stream = {0};
+    assert_null(rpc_client_call(world->client, &echo_service.methods[ECHO_BOTH], &patient, nullptr,
+                                nullptr, &heard_events, &stream));
+    assert_int_equal(stream.error.class, ERROR_EXHAUSTED);
+    world->client = rpc_client_free(world->client);
+    assert_int_equal(many.done, RPC_CLIENT_WAITING_MAX);
+    assert_int_equal(many.error.class, ERROR_CANCELLED);
+}
+
+/* A connection beyond the limit waits in the kernel's queue until another ends. */
+static void test_connection_limit(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    struct rpc_server_options options = {.limits = {.connections = 1}};
+    struct rpc_client *second = nullptr;
+    rpc_server_free(world->server);
+    assert_ok(rpc_server_new(world->loop, &options, &world->server, &err));
+    assert_ok(rpc_server_add(world->server, &echo_service, &echo_handlers, &world->echo, &err));
+    listen_at(world, "127.0.0.1:0");
+    rpc_client_free(world->client);
+    make_client(world);
+    Postern__Test__Note request = note("x");
+    struct heard heard = call(world, ECHO_UNARY, nullptr, &request), other = {0};
+    assert_int_equal(heard.error.class, ERROR_NONE);
+    assert_ok(rpc_client_new(world->loop, &world->address, nullptr, &second, &err));
+    (void)rpc_client_call(second, &echo_service.methods[ECHO_UNARY], nullptr, &request.base,
+                          nullptr, nullptr, &other);
+    heard = call(world, ECHO_UNARY, nullptr, &request);
+    assert_int_equal(heard.error.class, ERROR_NONE);
+    assert_int_equal(other.done, 0);
+    assert_int_equal(rpc_server_connections(world->server), 1);
+    rpc_client_disconnect(world->client);
+    until(world, &other.done, 1);
+    assert_int_equal(other.error.class, ERROR_NONE);
+    rpc_client_free(second);
+}
+
+static void test_service_limit(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    static struct rpc_service services[64];
+    static char names[64][8];
+    size_t n = 0;
+    for (; n < ARRAY_LEN(services); n++) {
+        (void)snprintf(names[n], sizeof(names[n]), "s%zu", n);
+        services[n].name = names[n];
+        if (!rpc_server_add(world->server, &services[n], nullptr, nullptr, &err))
+            break;
+    }
+    assert_int_equal(n, 31); /* and echo */
+    assert_int_equal(err.class, ERROR_EXHAUSTED);
+    assert_ptr_equal(rpc_server_service(world->server, 0), &echo_service);
+    assert_null(rpc_server_service(world->server, 32));
+}
+
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, open_world, close_world)
 
 int main(void)
@@ -424,6 +534,10 @@ int main(void)
         WORLD(test_room),
         WORLD(test_reconnect),
         WORLD(test_late_answer),
+        WORLD(test_silent_server),
+        WORLD(test_waiting_limit),
+        WORLD(test_connection_limit),
+        WORLD(test_service_limit),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -48,7 +48,8 @@ static void party_done(struct party *party)
     buf_done(&party->pem);
 }
 
-static struct tls_context *context(struct world *world, enum tls_role role, struct party *party)
+static struct tls_context *context_alpn(struct world *world, enum tls_role role,
+                                        struct party *party, const char *alpn)
 {
     struct error err = {0};
     struct tls_context *tls = nullptr;
@@ -58,9 +59,14 @@ static struct tls_context *context(struct world *world, enum tls_role role, stru
                                 .trust = buf_slice(&world->ca_pem),
                                 .trust_name = "ca.pem",
                                 .server_name = role == TLS_CLIENT ? "server.test" : nullptr,
-                                .alpn = "h2"};
+                                .alpn = alpn};
     assert_ok(tls_context_new(&config, &tls, &err));
     return tls;
+}
+
+static struct tls_context *context(struct world *world, enum tls_role role, struct party *party)
+{
+    return context_alpn(world, role, party, "h2");
 }
 
 static bool authorize(void *arg, const struct rpc_call *call, struct error *err)
@@ -210,15 +216,27 @@ static void test_plaintext_client(void **state)
     assert_int_equal(world->asked, 0);
 }
 
+/* TLS contexts that were made without ALPN "h2" are a mistake that is told. */
+static void test_no_alpn(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    struct tls_context *tls = context_alpn(world, TLS_SERVER, &world->server_party, nullptr);
+    rpc_server_set_tls(world->server, tls);
+    tls_context_unref(tls);
+    make_client(world, context_alpn(world, TLS_CLIENT, &world->client_party, nullptr));
+    assert_fails(ask(world, "x", 0, &err), ERROR_UNAVAILABLE);
+    assert_error_contains("ALPN");
+    assert_int_equal(world->asked, 0);
+}
+
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, open_world, close_world)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WORLD(test_mutual),
-        WORLD(test_stranger_server),
-        WORLD(test_stranger_client),
-        WORLD(test_plaintext_client),
+        WORLD(test_mutual),           WORLD(test_stranger_server), WORLD(test_stranger_client),
+        WORLD(test_plaintext_client), WORLD(test_no_alpn),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
