@@ -7,11 +7,9 @@
 
 #include "base/error.h"
 
-struct admin;
 struct authority;
 
 constexpr uint64_t ADMIN_ATTEST_WAIT_MS = 60'000; /* for the node's fresh evidence */
 
 /* Registers the service on authority->server. */
-[[nodiscard]] bool admin_new(struct authority *authority, struct admin **ret, struct error *err);
-struct admin *admin_free(struct admin *admin);
+[[nodiscard]] bool admin_register(struct authority *authority, struct error *err);

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "attest/identity.h"
 #include "rpc/call.h"
 
 #include "postern/v1/node.rpc.h"
@@ -18,8 +19,6 @@ struct attest_service;
 
 constexpr size_t ATTEST_STREAMS_MAX = 256; /* at once: anybody may open one */
 constexpr uint64_t ATTEST_STREAM_MS = 90'000; /* a stream's whole life: who says nothing goes */
-constexpr size_t ATTEST_HELLO_MAX = 64 * 1024; /* eight certificates, five keys */
-constexpr size_t ATTEST_EVIDENCE_MAX = 64 * 1024; /* four structures, 96 digests, a CSR */
 
 [[nodiscard]] bool attest_service_new(struct authority *authority, struct attest_service **ret,
                                       struct error *err);

@@ -17,11 +17,8 @@
 #include "rpc/server.h"
 #include "store/store.h"
 
-struct admin;          /* admin_nodes.h */
 struct attest_service; /* attest_service.h */
-struct daemon_run;
 struct rpc_health;
-struct rpc_reflection;
 struct watch_hub; /* watch.h */
 
 struct authority {
@@ -34,10 +31,11 @@ struct authority {
 
     struct rpc_server *server;
     struct rpc_health *health;
-    struct rpc_reflection *reflection;
     struct attest_service *attest;
     struct watch_hub *hub;
-    struct admin *admin;
+
+    struct timer renew;          /* of the server's certificate */
+    struct tls_context *renewed; /* on its way from the signer's thread */
 };
 
 /* What the program and its tests make an authority of; all borrowed for the call. */

@@ -19,6 +19,7 @@ enum generation_due {
     GENERATION_FIRST,      /* none was ever confirmed */
     GENERATION_WANTED,     /* generation_want */
     GENERATION_BOOT_STATE, /* the sealed PCRs or the seal selection changed, and are affirmed */
+    GENERATION_LOST,       /* the node has none that it can open */
     GENERATION_CLEARED,    /* WRAP or the counter is another: the TPM was cleared */
 };
 
@@ -28,6 +29,7 @@ struct generation_case {
     const struct attest_identity *identity;
     const struct attest_policy *policy;
     const struct pcr_values *pcrs; /* quoted, and affirmed */
+    uint64_t held;                 /* newest that the node can open, as it says; 0 for none */
     uint64_t counter;              /* certified now */
     bool counter_normal; /* at the confirmed limit, so that something new may be offered */
     int64_t now_ms;

@@ -1,13 +1,16 @@
 /*
  * struct identity: the authority's keys and what is done with them.
  *
- *   ca.key, ca.pem                P-384: SVIDs, operators, our own certificates. The trust anchor.
- *   packets-p384.key, .pem        sign appraisals, generations and packets, both together; certified
- *   packets-ml-dsa-65.key, .pem   by the CA as spiffe://TRUST-DOMAIN/postern/authority/packets
- *   kek                           32 bytes: wraps what the database must not show
+ *   ca.key, ca.pem           P-384: SVIDs, operators, the server's certificate, packets-p384
+ *   ca-ml-dsa-65.key, .pem   certifies packets-ml-dsa-65 alone. Both CAs together are the trust
+ *                            anchor, so that breaking one algorithm forges nothing
+ *   packets-p384.key         sign appraisals, generations, heads and packets, both together, as
+ *   packets-ml-dsa-65.key    spiffe://TRUST-DOMAIN/postern/authority/packets
+ *   kek                      32 bytes: wraps what the database must not show
+ *   server-names             DNS names of the server's certificate, one a line
  *
- * The server's certificate is issued anew, for a fresh key, at each start and each day: there is no
- * file of it that could expire unnoticed.
+ * Certificates of the server (for a fresh key) and of the packet signers are issued anew at each
+ * start, the server's also each day: there is no file of them that could expire unnoticed.
  *
  * Asymmetric operations may block where a key lives in a device, so they happen on the signer's
  * thread: identity_submit runs a job there, and the functions marked "signer" are called from within
@@ -16,21 +19,20 @@
  */
 #pragma once
 
-#include "attest/identity.h"
-#include "base/secret.h"
+#include "kek.h"
+
+#include "base/crypt.h"
 #include "keys/key.h"
 #include "loop/loop.h"
+#include "spiffe/ca.h"
 #include "tls/tls.h"
 
 #include "postern/v1/node.pb-c.h"
 
 struct identity;
-struct kek;
 
-constexpr size_t TRUST_DOMAIN_SIZE = 256;   /* 255 bytes and a NUL: SPIFFE ID specification, 2.1 */
+constexpr size_t TRUST_DOMAIN_SIZE = SPIFFE_TRUST_DOMAIN_MAX + 1;
 constexpr size_t SIGNER_QUEUE_MAX = 1024;   /* jobs; a flood of requests is refused, not piled up */
-constexpr size_t CERTIFICATE_DER_MAX = 16 * 1024; /* one of ours with an ML-DSA-65 key has 4 KiB */
-constexpr size_t CSR_DER_MAX = 8 * 1024;    /* a node's; an ML-DSA-65 one has 6 KiB */
 constexpr size_t SIGNER_COUNT = 2;          /* P-384 and ML-DSA-65 */
 constexpr size_t KEY_ID_SIZE = 8;
 
@@ -47,7 +49,8 @@ DEFINE_CLEANUP(identity_free, struct identity)
                                    void (*done)(void *arg, bool ok, const struct error *err),
                                    void *arg, uint64_t deadline, struct error *err);
 
-/* A server context with a certificate that is made now (blocks some hundred microseconds; signer). */
+/* Signer. A server context with a certificate that is made now: what is listened with. Client
+ * certificates are asked for, not demanded, and must be SVIDs of our own CA. */
 [[nodiscard]] bool identity_server_tls(struct identity *identity, struct tls_context **ret,
                                        struct error *err);
 
@@ -69,33 +72,39 @@ void dual_done(struct dual_signature *dual);
                                  const struct slice *parts, size_t count,
                                  struct dual_signature *ret, struct error *err);
 
-/* Any. DER of the two signers' certificates and of the CA, borrowed for the identity's life. */
+/* Any. DER of the two signers' certificates, borrowed for the identity's life. */
 void identity_signer_certificates(const struct identity *identity,
                                   ProtobufCBinaryData ret[static SIGNER_COUNT]);
-ProtobufCBinaryData identity_ca_certificate(const struct identity *identity);
+
+/* The trust domain's CA certificates as nodes get them, borrowed for the identity's life. */
+struct bundle {
+    ProtobufCBinaryData certificates[SIGNER_COUNT]; /* DER */
+    uint8_t hash[SHA256_SIZE]; /* over them, each length-prefixed (AppraisalBody.bundle_hash) */
+};
+/* Any. */
+const struct bundle *identity_bundle(const struct identity *identity);
 
 /* ---- Certificates ---- */
 
-/* Any. The CSR is a PKCS#10 whose signature proves the key, which is P-256 or P-384. INVALID, with
- * reason CSR_INVALID. Names and extensions in it are never looked at. */
-[[nodiscard]] bool identity_check_csr(struct slice csr, struct error *err);
-
 /* Signer. Appends the DER of an SVID for the node: our name for it, the CSR's key, valid from a minute
- * ago (clocks differ) until `until_ms` (Unix time), which is cut to the CA's own end. */
+ * ago (clocks differ) until `until_ms` (Unix time, whole seconds), which is cut to the CA's own end.
+ * The CSR proves its key; names and extensions in it are never looked at. INVALID. */
 [[nodiscard]] bool identity_issue_node(const struct identity *identity, const char *agent_id,
                                        struct slice csr, int64_t now_ms, int64_t until_ms,
                                        struct buf *ret, struct error *err);
 
-/* ---- Wrapping: what the database keeps secret ---- */
+/* Makes the keys in the empty folder `data_dir`, with the CAs' certificates: for init. */
+[[nodiscard]] bool identity_create(const char *data_dir, const char *trust_domain,
+                                   const char *const *server_names, size_t server_name_count,
+                                   struct error *err);
+/* A certificate for an operator and its new private key, which is saved at `key_path`. Appends the
+ * certificate as PEM. INVALID for a NAME that a SPIFFE ID can't have. */
+[[nodiscard]] bool identity_issue_operator(const struct identity *identity, const char *name,
+                                           const char *key_path, int64_t now_ms, struct buf *ret_pem,
+                                           struct error *err);
 
+/* Appends the trust anchor as PEM: what nodes and operators check us against. */
+void identity_anchor(const struct identity *identity, struct buf *ret);
+
+/* Any. */
 const struct kek *identity_kek(const struct identity *identity);
-
-/* Any. Appends version 1 | salt 32 | ciphertext ‖ tag: AES-256-GCM under a key and an IV that HKDF
- * makes of the KEK and the fresh salt. `context` says what it is and whose ("node key", agent_id, …):
- * prefixed parts, authenticated, not stored, so a row can't stand in for another. */
-[[nodiscard]] bool kek_wrap(const struct kek *kek, struct slice context,
-                            const struct secret *plain, struct buf *ret, struct error *err);
-/* Any. DENIED (reason KEK_MISMATCH) for another context, another KEK or a damaged row. */
-[[nodiscard]] bool kek_unwrap(const struct kek *kek, struct slice context, struct slice wrapped,
-                              struct secret **ret, struct error *err);
-constexpr size_t KEK_OVERHEAD = 1 + 32 + 16;

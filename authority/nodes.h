@@ -12,13 +12,15 @@
 
 #include "postern/v1/admin.pb-c.h"
 
-constexpr size_t NODES_PENDING_MAX = 1000; /* a farm of software TPMs would fill the disk */
-constexpr size_t NODES_LIST_MAX = 20'000;  /* of one answer: a response has 4 MiB */
-constexpr size_t NONCES_MAX = 10'000; /* open challenges: hellos without an answer fill the table */
-constexpr size_t JOIN_TOKENS_MAX = 10'000; /* unspent and unexpired: a script gone wrong */
+constexpr int64_t NODES_PENDING_MAX = 1000; /* a farm of software TPMs would fill the disk */
+constexpr int64_t NODES_LIST_MAX = 10'000; /* of one answer: a response has 4 MiB */
+constexpr int64_t NONCES_MAX = 10'000; /* open challenges: hellos without an answer fill the table */
+constexpr int64_t JOIN_TOKENS_MAX = 10'000; /* unspent and unexpired: a script gone wrong */
 constexpr size_t HOST_NAME_SIZE = 254;     /* DNS: 253 characters and a NUL; longer is cut */
 constexpr size_t POLICY_NAME_SIZE = 64;
-constexpr size_t JOIN_TOKEN_SIZE = 48;     /* text with its NUL: "join-" and 32 bytes of base64url */
+constexpr size_t JOIN_TOKEN_SECRET_SIZE = 24; /* bytes of randomness */
+constexpr size_t JOIN_TOKEN_SIZE = 5 + 32 + 1; /* "join-", base64url of them, NUL */
+constexpr size_t JOIN_TOKEN_MAX = 128; /* of what a node sends as one */
 constexpr uint64_t JOIN_TOKEN_LIFETIME_MS = 600'000;
 constexpr uint64_t JOIN_TOKEN_LIFETIME_MAX_MS = 86'400'000;
 constexpr size_t APPRAISAL_BODY_MAX = 64 * 1024; /* 32 reasons of 256 bytes, and some */
@@ -31,8 +33,9 @@ struct node_record {
     Postern__V1__Admission admission;
     char policy[POLICY_NAME_SIZE]; /* empty: none yet */
     TPM2B_NAME ek_name, ak_name;   /* a pair that was proven */
-    TPM2B_NAME wrap_name, req_name, counter_name;
-    TPM2B_PUBLIC wrap, req; /* of the last authentic evidence that was not contraindicated */
+    TPM2B_NAME wrap_name;          /* as req */
+    TPM2B_PUBLIC req;              /* its requests are signed with it */
+    bool trusted; /* req, counts, clock and counter are of an appraisal that was not contraindicated */
     Postern__V1__EkTrust ek_trust;
     Postern__V1__Verdict verdict; /* of the last appraisal */
     int64_t appraised_at_ms, expires_at_ms, last_seen_ms;
@@ -40,7 +43,7 @@ struct node_record {
     uint64_t clock_ms;
     uint64_t firmware_version;
     uint64_t counter; /* last certified */
-    bool clear_accepted;
+    bool clear_accepted; /* an operator knows that the TPM was cleared */
     bool wants_generation;      /* a retired version is to be made unreadable */
     struct buf appraisal;       /* the last AppraisalBody */
     /* From `generation`, 0 without one. */
@@ -61,9 +64,10 @@ void node_record_done(struct node_record *record);
                                             struct error *err),
                               void *arg, struct error *err);
 
-/* Whether anything may be released to this node at Unix time `now_ms`: admitted, affirmed (or
- * warned about), the appraisal not expired. DENIED or CONFLICT with reasons NODE_NOT_ADMITTED,
- * NODE_CONTRAINDICATED, APPRAISAL_EXPIRED. */
+/* Whether anything may be released to this node at Unix time `now_ms`: admitted (DENIED,
+ * NODE_NOT_ADMITTED), affirmed or warned about (CONFLICT, NODE_CONTRAINDICATED), and that not expired
+ * (CONFLICT, APPRAISAL_EXPIRED), with its counter at the confirmed generation's limit (UNAVAILABLE,
+ * RETIREMENT_UNFINISHED: it has to increment and attest). */
 [[nodiscard]] bool node_may_receive(const struct node_record *record, int64_t now_ms,
                                     struct error *err);
 
@@ -99,11 +103,14 @@ struct node_update {
     const struct attest_case *in;
     const struct appraisal *appraisal;
     struct slice body; /* the AppraisalBody */
-    Postern__V1__Admission admission;
+    Postern__V1__Admission admission; /* from now on */
     const char *policy; /* null: none */
     int64_t now_ms;
     int64_t expires_at_ms;
 };
+
+/* attest_record as the appraisal wants it; all zeros for a null `record`. */
+void node_attest_record(const struct node_record *record, struct attest_record *ret);
 
 /* Records an authentic appraisal: makes the row (dropping the oldest pending one beyond
  * NODES_PENDING_MAX) or updates it. What a contraindicated one says of clock, keys and counter is not
@@ -113,7 +120,9 @@ struct node_update {
 /* Operators' words. NOT_FOUND. */
 [[nodiscard]] bool nodes_approve(struct tx *tx, const char *agent_id, const char *policy,
                                  struct error *err);
+/* … and its generations lose their keys. */
 [[nodiscard]] bool nodes_deny(struct tx *tx, const char *agent_id, struct error *err);
+/* Consumed by the next appraisal that affirms. */
 [[nodiscard]] bool nodes_accept_clear(struct tx *tx, const char *agent_id, struct error *err);
 
 /* The last evidence, for record and explain: appends hello, challenge, evidence. */

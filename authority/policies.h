@@ -9,6 +9,7 @@
 #pragma once
 
 #include "attest/ek.h"
+#include "attest/identity.h"
 #include "attest/policy.h"
 
 constexpr size_t POLICY_FILES_MAX = 1024; /* in each folder: a mounted folder gone wrong */
@@ -38,14 +39,11 @@ size_t policies_release_count(const struct policies *policies);
 /* Null if there is none of that name, or for a null name. Borrowed. */
 const struct attest_policy *policies_attestation(const struct policies *policies,
                                                  const char *name);
-/* Whether a release policy lets this node speak for that workload. False where none says so. */
+/* Whether a release policy lets this node speak for that workload. False where none says so, and for
+ * what is no workload's ID. */
 [[nodiscard]] bool policies_may_vouch(const struct policies *policies, const char *agent_id,
                                       const char *spiffe_id);
 
 /* Null without ek_roots. */
 const struct ek_roots *policies_ek_roots(const struct policies *policies);
 const uint8_t (*policies_ek_pins(const struct policies *policies, size_t *ret_count))[SHA256_SIZE];
-
-/* INVALID unless `text` is spiffe://TRUST-DOMAIN/PATH as the SPIFFE ID specification has it (section
- * 2), at most 2048 bytes; `wildcard` allows a last segment "*". */
-[[nodiscard]] bool policies_check_spiffe_id(const char *text, bool wildcard, struct error *err);

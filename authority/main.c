@@ -1,0 +1,133 @@
+/* postern-authority: admits nodes, judges their evidence, issues identities, keeps and releases
+ * secrets. */
+#include "config.h"
+#include "init.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "program/daemon.h"
+
+struct program {
+    struct daemon_run *run;
+    struct authority *authority;
+    /* What a reload can't change. */
+    char *data_dir, *trust_domain, *listen;
+};
+
+static const Postern__V1__AuthorityConfig *config_of(const ProtobufCMessage *message)
+{
+    return (const Postern__V1__AuthorityConfig *)message;
+}
+
+static const Postern__V1__LogConfig *authority_log(const ProtobufCMessage *config)
+{
+    return config_of(config)->log;
+}
+
+static void program_stop(void *state)
+{
+    struct program *program = state;
+    authority_free(program->authority);
+    mem_free(program->data_dir);
+    mem_free(program->trust_domain);
+    mem_free(program->listen);
+    mem_free(program);
+}
+
+static bool keep_settings(struct program *program, const Postern__V1__AuthorityConfig *config,
+                          struct error *err)
+{
+    program->data_dir = mem_strdup(config->data_dir);
+    program->trust_domain = mem_strdup(config->trust_domain);
+    program->listen = mem_strdup(config->listen);
+    return (program->data_dir && program->trust_domain && program->listen) ||
+           error_set_memory(err);
+}
+
+static bool program_start(struct daemon_run *run, void **ret_state, struct error *err)
+{
+    const Postern__V1__AuthorityConfig *config = config_of(daemon_config(run));
+    CLEANUP(config_settings_done) struct config_settings settings = {0};
+    struct address address;
+    char text[ADDRESS_TEXT_SIZE];
+    struct program *program = mem_new(1, sizeof(*program));
+    if (!program)
+        return error_set_memory(err);
+    program->run = run;
+    if (!keep_settings(program, config, err) ||
+        !config_settings(daemon_config_path(run), config, &settings, err) ||
+        !authority_new(daemon_loop(run), &settings.settings, &program->authority, &address,
+                       err)) {
+        program_stop(program);
+        return false;
+    }
+    const struct policies *policies = program->authority->policies;
+    log_at(LOG_INFO, "main",
+           "trust domain %s on %s, with %zu attestation and %zu release policies",
+           config->trust_domain, address_format(&address, text),
+           policies_attestation_count(policies), policies_release_count(policies));
+    *ret_state = program;
+    return true;
+}
+
+static bool program_reload(void *state, const ProtobufCMessage *message, struct error *err)
+{
+    struct program *program = state;
+    const Postern__V1__AuthorityConfig *config = config_of(message);
+    CLEANUP(config_settings_done) struct config_settings settings = {0};
+    const struct {
+        const char *field, *old, *new;
+    } fixed[] = {
+        {"data_dir", program->data_dir, config->data_dir},
+        {"trust_domain", program->trust_domain, config->trust_domain},
+        {"listen", program->listen, config->listen},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
+        if (strcmp(fixed[i].old, fixed[i].new) != 0)
+            return error_set_field(err, fixed[i].field, "a change needs a restart");
+    }
+    if (!config_settings(daemon_config_path(program->run), config, &settings, err) ||
+        !authority_reload(program->authority, &settings.settings.policies,
+                          settings.settings.svid_lifetime_ms, err))
+        return false;
+    const struct policies *policies = program->authority->policies;
+    log_at(LOG_INFO, "main", "%zu attestation and %zu release policies are in force",
+           policies_attestation_count(policies), policies_release_count(policies));
+    return true;
+}
+
+static void on_drained(void *arg)
+{
+    const struct program *program = arg;
+    daemon_stopped(program->run, nullptr);
+}
+
+static void program_drain(void *state)
+{
+    struct program *program = state;
+    uint64_t limit = duration_ms(config_of(daemon_config(program->run))->drain);
+    authority_drain(program->authority, clock_boot_ms() + limit, on_drained, program);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct daemon_verb verbs[] = {
+        {"init", INIT_ARGUMENTS, "make keys, trust anchor, first operator, configuration and database",
+         init_run},
+        {},
+    };
+    static const struct daemon authority = {
+        .name = "postern-authority",
+        .summary = "Postern's authority: admits nodes, verifies them, keeps and releases secrets.",
+        .default_config = "/etc/postern/authority.yaml",
+        .config = &postern__v1__authority_config__descriptor,
+        .check = authority_config_check,
+        .log = authority_log,
+        .start = program_start,
+        .reload = program_reload,
+        .drain = program_drain,
+        .stop = program_stop,
+        .verbs = verbs,
+    };
+    return daemon_main(&authority, argc, argv);
+}
