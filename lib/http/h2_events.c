@@ -284,6 +284,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 
 /* ---- Sending ---- */
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is nghttp2's */
 nghttp2_ssize h2_pull(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
                       uint32_t *flags, nghttp2_data_source *source, void *arg)
 {

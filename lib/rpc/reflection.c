@@ -128,19 +128,19 @@ static struct slice find_file(const struct rpc_server *server,
 
 /* ---- Answers ---- */
 
-static bool answer_error(struct rpc_call *call, Response *response, const char *what,
+static bool answer_error(struct rpc_call *call, Response response, const char *what,
                          struct error *err)
 {
     Grpc__Reflection__V1__ErrorResponse error = GRPC__REFLECTION__V1__ERROR_RESPONSE__INIT;
     error.error_code = error_grpc_status(ERROR_NOT_FOUND);
     error.error_message = (char *)(uintptr_t)what;
-    response->message_response_case =
+    response.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
-    response->error_response = &error;
-    return rpc_send(call, &response->base, err);
+    response.error_response = &error;
+    return rpc_send(call, &response.base, err);
 }
 
-static bool answer_file(struct rpc_call *call, Response *response, struct slice file,
+static bool answer_file(struct rpc_call *call, Response response, struct slice file,
                         struct error *err)
 {
     Grpc__Reflection__V1__FileDescriptorResponse files =
@@ -150,13 +150,13 @@ static bool answer_file(struct rpc_call *call, Response *response, struct slice 
         return answer_error(call, response, "there is no such file or symbol", err);
     files.file_descriptor_proto = &bytes;
     files.n_file_descriptor_proto = 1;
-    response->message_response_case =
+    response.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
-    response->file_descriptor_response = &files;
-    return rpc_send(call, &response->base, err);
+    response.file_descriptor_response = &files;
+    return rpc_send(call, &response.base, err);
 }
 
-static bool answer_services(struct rpc_call *call, Response *response,
+static bool answer_services(struct rpc_call *call, Response response,
                             const struct rpc_server *server, struct error *err)
 {
     Grpc__Reflection__V1__ListServiceResponse list =
@@ -172,14 +172,14 @@ static bool answer_services(struct rpc_call *call, Response *response,
         pointers[list.n_service] = &items[list.n_service];
     }
     list.service = pointers;
-    response->message_response_case =
+    response.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
-    response->list_services_response = &list;
-    return rpc_send(call, &response->base, err);
+    response.list_services_response = &list;
+    return rpc_send(call, &response.base, err);
 }
 
 /* None of a type that exists. */
-static bool answer_extensions(struct rpc_call *call, Response *response,
+static bool answer_extensions(struct rpc_call *call, Response response,
                               const struct rpc_server *server, const char *type, struct error *err)
 {
     Grpc__Reflection__V1__ExtensionNumberResponse none =
@@ -187,10 +187,10 @@ static bool answer_extensions(struct rpc_call *call, Response *response,
     if (find_file(server, file_has, type).len == 0)
         return answer_error(call, response, "there is no such type", err);
     none.base_type_name = (char *)(uintptr_t)type;
-    response->message_response_case =
+    response.message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE;
-    response->all_extension_numbers_response = &none;
-    return rpc_send(call, &response->base, err);
+    response.all_extension_numbers_response = &none;
+    return rpc_send(call, &response.base, err);
 }
 
 static bool answer(struct rpc_call *call, const struct rpc_server *server, const Request *request,
@@ -201,18 +201,18 @@ static bool answer(struct rpc_call *call, const struct rpc_server *server, const
     response.original_request = (Request *)(uintptr_t)request;
     switch (request->message_request_case) {
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
-        return answer_file(call, &response, find_file(server, file_is, request->file_by_filename),
+        return answer_file(call, response, find_file(server, file_is, request->file_by_filename),
                            err);
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
-        return answer_file(call, &response,
+        return answer_file(call, response,
                            find_file(server, file_has, request->file_containing_symbol), err);
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES:
-        return answer_services(call, &response, server, err);
+        return answer_services(call, response, server, err);
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_ALL_EXTENSION_NUMBERS_OF_TYPE:
-        return answer_extensions(call, &response, server, request->all_extension_numbers_of_type,
+        return answer_extensions(call, response, server, request->all_extension_numbers_of_type,
                                  err);
     case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_EXTENSION:
-        return answer_error(call, &response, "there are no extensions", err);
+        return answer_error(call, response, "there are no extensions", err);
     default:
         return error_set(err, ERROR_INVALID, "the request asks for nothing");
     }

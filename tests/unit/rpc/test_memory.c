@@ -58,11 +58,13 @@ static bool live(void *arg, struct error *err)
         struct rpc_call *call =
             pair_call(&pair, life->method, &options, streams ? nullptr : &request, &heard);
         struct error send;
-        if (call && streams &&
-            (!rpc_send(call, &request.base, &send) || !rpc_send(call, &request.base, &send)))
-            rpc_call_cancel(call);
-        else if (call && streams)
+        bool sent = call && streams;
+        for (int i = 0; i < 2 && sent; i++)
+            sent = rpc_send(call, &request.base, &send);
+        if (sent)
             rpc_call_close_send(call);
+        else if (call && streams)
+            rpc_call_cancel(call);
         if (!pair.broken)
             pair_run(&pair);
         if (!pair.broken)
