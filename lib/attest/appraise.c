@@ -21,6 +21,16 @@ static bool read_signed(const char *field, const Postern__V1__Attested *message,
            error_at_field(err, field);
 }
 
+static bool has_bank(const struct pcr_selection *selection, uint32_t bank)
+{
+    for (size_t i = 0; i < selection->count; i++) {
+        if (selection->bank[i].alg == bank)
+            return true;
+    }
+    return false;
+}
+
+/* Each bank once: with one twice, a value could be counted where another is looked up. */
 static bool read_selection(const char *field, Postern__V1__PcrSelection *const *banks,
                            size_t count, struct pcr_selection *ret, struct error *err)
 {
@@ -32,9 +42,11 @@ static bool read_selection(const char *field, Postern__V1__PcrSelection *const *
             banks[i]->mask >> PCR_COUNT != 0)
             return error_set_field(err, field, "bank 0x%x with mask 0x%x is none that we know",
                                    banks[i]->bank, banks[i]->mask);
-        ret->bank[i] = (struct pcr_bank){(TPMI_ALG_HASH)banks[i]->bank, banks[i]->mask};
+        if (has_bank(ret, banks[i]->bank))
+            return error_set_field(err, field, "bank 0x%x is there twice", banks[i]->bank);
+        ret->bank[ret->count++] =
+            (struct pcr_bank){(TPMI_ALG_HASH)banks[i]->bank, banks[i]->mask};
     }
-    ret->count = count;
     return true;
 }
 
@@ -154,7 +166,7 @@ bool attest_appraise_without(const struct attest_case *in, uint64_t disabled,
         add_reason(appraisal, check, outcome, &why);
         if (outcome < worst)
             worst = outcome;
-        if (check->authentic)
+        if (check->authentic || view->impostor)
             appraisal->authentic = false;
     }
     appraisal->verdict = verdict_of(worst);

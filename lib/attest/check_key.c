@@ -2,7 +2,6 @@
 #include "checks.h"
 
 #include "base/mem.h"
-#include "tpmwire/hash.h"
 #include "tpmwire/public.h"
 #include "tpmwire/signature.h"
 #include "tpmwire/template.h"
@@ -10,12 +9,7 @@
 
 /* ---- EK ---- */
 
-static bool trusts(const struct attest_view *view, Postern__V1__EkTrust mode)
-{
-    return view->in->policy && (view->in->policy->ek_trust & 1U << mode);
-}
-
-static bool vendor_vouches(struct attest_view *view, struct error *why)
+static bool vendor_vouches(const struct attest_view *view, struct error *why)
 {
     const Postern__V1__Hello *hello = view->in->hello;
     if (hello->ek_certificate.len == 0)
@@ -43,27 +37,41 @@ static bool is_pinned(const struct attest_view *view, struct error *why)
     return error_set(why, ERROR_DENIED, "the EK is not in the authority's inventory (ek_pinned)");
 }
 
+static bool is_first_used(const struct attest_view *view, struct error *why)
+{
+    (void)view;
+    (void)why;
+    return true;
+}
+
 /* The strongest mode that the policy accepts and the TPM fulfils. Without a policy nothing is
- * released, so an operator may look at any TPM. */
+ * released, so an operator may look at any TPM. `why` is what the strongest accepted mode lacks. */
 enum attest_outcome check_ek_trusted(struct attest_view *view, struct error *why)
 {
-    error_set(why, ERROR_DENIED, "the policy accepts no kind of trust");
-    bool open = !view->in->policy;
-    if ((open || trusts(view, POSTERN__V1__EK_TRUST__EK_TRUST_VENDOR_CERT)) &&
-        vendor_vouches(view, why)) {
-        view->ek_trust = POSTERN__V1__EK_TRUST__EK_TRUST_VENDOR_CERT;
-        return ATTEST_PASS;
+    static const struct {
+        Postern__V1__EkTrust mode;
+        bool (*holds)(const struct attest_view *view, struct error *why);
+    } modes[] = {
+        {POSTERN__V1__EK_TRUST__EK_TRUST_VENDOR_CERT, vendor_vouches},
+        {POSTERN__V1__EK_TRUST__EK_TRUST_PINNED, is_pinned},
+        {POSTERN__V1__EK_TRUST__EK_TRUST_TOFU, is_first_used},
+    };
+    const struct attest_policy *policy = view->in->policy;
+    bool tried = false;
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        struct error lack;
+        if (policy && !(policy->ek_trust & 1U << modes[i].mode))
+            continue;
+        if (modes[i].holds(view, &lack)) {
+            view->ek_trust = modes[i].mode;
+            return ATTEST_PASS;
+        }
+        if (!tried)
+            *why = lack;
+        tried = true;
     }
-    struct error ignored;
-    if ((open || trusts(view, POSTERN__V1__EK_TRUST__EK_TRUST_PINNED)) &&
-        is_pinned(view, why->class == ERROR_NONE ? why : &ignored)) {
-        view->ek_trust = POSTERN__V1__EK_TRUST__EK_TRUST_PINNED;
-        return ATTEST_PASS;
-    }
-    if (open || trusts(view, POSTERN__V1__EK_TRUST__EK_TRUST_TOFU)) {
-        view->ek_trust = POSTERN__V1__EK_TRUST__EK_TRUST_TOFU;
-        return ATTEST_PASS;
-    }
+    if (!tried)
+        error_set(why, ERROR_DENIED, "the policy accepts no kind of trust");
     return ATTEST_FAIL;
 }
 
@@ -84,11 +92,13 @@ enum attest_outcome check_ek_template(struct attest_view *view, struct error *wh
                                                                                 : ATTEST_FAIL;
 }
 
-/* The agent_id is made from the EK, so two EKs with one agent_id are a collision or a forgery. */
+/* The agent_id is made from the EK, so two EKs with one agent_id are a collision or a forgery, of
+ * which nothing may be recorded. */
 enum attest_outcome check_admitted(struct attest_view *view, struct error *why)
 {
     const struct attest_record *record = view->in->record;
     if (record->known && !name_equal(&record->ek_name, &view->in->identity->ek_name)) {
+        view->impostor = true;
         error_set(why, ERROR_DENIED, "agent %s is recorded with another EK",
                   view->in->identity->agent_id);
         return ATTEST_FAIL;
@@ -97,11 +107,15 @@ enum attest_outcome check_admitted(struct attest_view *view, struct error *why)
         error_set_reason(why, ERROR_DENIED, "NODE_DENIED", "an operator denied this node");
         return ATTEST_FAIL;
     }
-    if ((record->known && record->admitted) || view->in->token_valid)
+    bool admitted = (record->known && record->admitted) || view->in->token_valid;
+    if (admitted && view->in->policy)
         return ATTEST_PASS;
-    error_set(why, ERROR_CONFLICT,
-              "nobody has admitted this node: posternctl node approve %s --policy POLICY",
-              view->in->identity->agent_id);
+    if (admitted)
+        error_set(why, ERROR_CONFLICT, "this node is admitted, but there is no policy for it");
+    else
+        error_set(why, ERROR_CONFLICT,
+                  "nobody has admitted this node: posternctl node approve %s --policy POLICY",
+                  view->in->identity->agent_id);
     return ATTEST_PEND;
 }
 
@@ -135,6 +149,12 @@ enum attest_outcome check_ak_attributes(struct attest_view *view, struct error *
     return ATTEST_FAIL;
 }
 
+/* The two with which tpmwire verifies. */
+static bool is_signing_hash(TPMI_ALG_HASH alg)
+{
+    return alg == TPM2_ALG_SHA256 || alg == TPM2_ALG_SHA384;
+}
+
 enum attest_outcome check_ak_algorithm(struct attest_view *view, struct error *why)
 {
     const TPMT_PUBLIC *ak = &view->in->identity->ak.publicArea;
@@ -143,18 +163,18 @@ enum attest_outcome check_ak_algorithm(struct attest_view *view, struct error *w
         const TPMS_ECC_PARMS *ecc = &ak->parameters.eccDetail;
         fits = (ecc->curveID == TPM2_ECC_NIST_P256 || ecc->curveID == TPM2_ECC_NIST_P384) &&
                ecc->scheme.scheme == TPM2_ALG_ECDSA &&
-               tpm_hash_size(ecc->scheme.details.ecdsa.hashAlg) >= SHA256_SIZE;
+               is_signing_hash(ecc->scheme.details.ecdsa.hashAlg);
     } else if (ak->type == TPM2_ALG_RSA) {
         const TPMS_RSA_PARMS *rsa = &ak->parameters.rsaDetail;
         fits = rsa->keyBits >= 2048 &&
                (rsa->scheme.scheme == TPM2_ALG_RSASSA || rsa->scheme.scheme == TPM2_ALG_RSAPSS) &&
-               tpm_hash_size(rsa->scheme.details.anySig.hashAlg) >= SHA256_SIZE;
+               is_signing_hash(rsa->scheme.details.anySig.hashAlg);
     }
     if (fits)
         return ATTEST_PASS;
     error_set(why, ERROR_DENIED,
-              "the AK is none of ECDSA on P-256 or P-384, RSASSA or RSAPSS from 2048 bits, with at "
-              "least SHA-256");
+              "the AK is none of ECDSA on P-256 or P-384, RSASSA or RSAPSS from 2048 bits, with "
+              "SHA-256 or SHA-384");
     return ATTEST_FAIL;
 }
 
@@ -179,7 +199,7 @@ enum attest_outcome check_ak_credential(struct attest_view *view, struct error *
 
 /* ---- WRAP and REQ ---- */
 
-/* Numbers 10: this AK certifies the key with exactly this Name, for this conversation, and the key
+/* Number 10: this AK certifies the key with exactly this Name, for this conversation, and the key
  * is what we ask for: nothing that its owner could take out of the TPM. */
 static bool certified(const struct attest_view *view, const struct attest_signed *part,
                       const char *key, const TPM2B_PUBLIC *area, const TPM2B_NAME *name,

@@ -133,9 +133,18 @@ static TPMI_ALG_HASH signing_hash(const TPMT_PUBLIC *ak)
                                     : ak->parameters.rsaDetail.scheme.details.anySig.hashAlg;
 }
 
+/* The digest is over bare values. What says which PCR each of them is, is the sender's word; so it must
+ * be the selection that was asked for, as the one inside the signed structure must (check 15). */
 enum attest_outcome check_pcr_digest(struct attest_view *view, struct error *why)
 {
     TPM2B_DIGEST digest;
+    if (!pcr_selection_equal(&view->values.selection, &view->asked)) {
+        char asked[PCR_TEXT_MAX], found[PCR_TEXT_MAX];
+        error_set(why, ERROR_DENIED, "%s was asked for, values of %s came",
+                  pcr_selection_format(&view->asked, asked),
+                  pcr_selection_format(&view->values.selection, found));
+        return ATTEST_FAIL;
+    }
     if (!pcr_composite_digest(signing_hash(&view->in->identity->ak.publicArea),
                               &view->values.selection, &view->values, &digest, why))
         return ATTEST_FAIL;

@@ -1,14 +1,15 @@
 #include "checks.h"
 
-/* In the order of attestation: who, then what it says, then whether that is allowed. Where two would
- * catch the same lie, `what` says so. */
+/* In the order of attestation: who, then what it says, then whether that is allowed. Where two catch
+ * the same lie, docs/attestation.md says so. */
 const struct attest_check attest_checks[] = {
     {1, "ek-trust", "the EK is vouched for in a way that the policy accepts", false,
      check_ek_trusted},
     {2, "ek-certificate-key", "the EK certificate is for this EK", false,
      check_ek_certificate_key},
     {3, "ek-template", "the EK is a TCG endorsement key", true, check_ek_template},
-    {4, "admission", "the agent has one EK, and somebody admitted it", false, check_admitted},
+    {4, "admission", "the agent has one EK, and somebody admitted it under a policy", false,
+     check_admitted},
     {5, "ak-name", "the AK's Name is computed from its public area", true, check_ak_name},
     {6, "ak-attributes", "the AK is restricted, signs, and never leaves its TPM", true,
      check_ak_attributes},
@@ -27,7 +28,8 @@ const struct attest_check attest_checks[] = {
     {14, "nonce", "the nonce is this agent's, fresh, and answered once", true, check_nonce},
     {15, "quote-selection", "the PCRs inside the signed structure are those asked for", false,
      check_quote_selection},
-    {16, "pcr-digest", "the PCR values are the quoted ones", false, check_pcr_digest},
+    {16, "pcr-digest", "the PCR values are those asked for, and their digest is quoted", false,
+     check_pcr_digest},
     {17, "pcr-banks", "a SHA-256 or SHA-384 bank is quoted", false, check_pcr_banks},
     {18, "qualified-signers", "the same AK signed every certification", false,
      check_qualified_signers},

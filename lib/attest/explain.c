@@ -68,9 +68,23 @@ static void add_rule(struct draft *draft, TPMI_ALG_HASH bank, unsigned pcr,
     draft->rule_pointers[i] = rule;
 }
 
+static bool is_strong(TPMI_ALG_HASH bank)
+{
+    return bank == TPM2_ALG_SHA256 || bank == TPM2_ALG_SHA384;
+}
+
 static bool add_bank(struct draft *draft, const struct pcr_values *values, struct pcr_bank bank,
                      struct error *err)
 {
+    uint32_t bad = bank.mask & ATTEST_UNPINNABLE;
+    if (!is_strong(bank.alg))
+        return error_set_field(err, "pcrs", "bank %s can't be pinned: expected sha256 or sha384",
+                               tpm_alg_name(bank.alg));
+    if (bad)
+        return error_set_field(err, "pcrs",
+                               "PCR %u changes with harmless settings of the firmware and can't "
+                               "be pinned",
+                               (unsigned)__builtin_ctz(bad));
     for (unsigned pcr = 0; pcr < PCR_COUNT; pcr++) {
         if (!(bank.mask & 1U << pcr))
             continue;
@@ -89,8 +103,7 @@ static struct pcr_selection selection_without(const struct pcr_selection *from, 
     struct pcr_selection result = {0};
     for (size_t i = 0; i < from->count; i++) {
         struct pcr_bank bank = {from->bank[i].alg, from->bank[i].mask & ~mask};
-        bool strong = bank.alg == TPM2_ALG_SHA256 || bank.alg == TPM2_ALG_SHA384;
-        if (strong && bank.mask != 0)
+        if (is_strong(bank.alg) && bank.mask != 0)
             result.bank[result.count++] = bank;
     }
     return result;
@@ -119,7 +132,7 @@ bool attest_record_policy(const char *name, const struct pcr_values *values,
     draft->message.n_ek_trust = 1;
     draft->message.ek_trust = &draft->trust;
 
-    struct attest_policy compiled;
-    return attest_policy_compile(&draft->message, &compiled, err) &&
+    CLEANUP(attest_policy_unref_at) const struct attest_policy *policy = nullptr;
+    return attest_policy_new(&draft->message, &policy, err) &&
            pb_to_yaml(&draft->message.base, ret, err);
 }

@@ -6,6 +6,17 @@
 #include "tpmwire/hash.h"
 #include "tpmwire/words.h"
 
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* What the pointers that are handed out lie in. Always made by mem_new, so casting const away is
+ * sound. */
+struct policy_holder {
+    struct attest_policy policy; /* first */
+    atomic_uint references;
+    ProtobufCMessage *message;
+};
+
 constexpr uint64_t LIFETIME_MIN_MS = 1'000;             /* a second: tests */
 constexpr uint64_t LIFETIME_MAX_MS = 24ULL * 3'600'000; /* a day */
 
@@ -131,7 +142,8 @@ static bool compile_ek_trust(const Postern__V1__AttestationPolicy *message, uint
                              struct error *err)
 {
     for (size_t i = 0; i < message->n_ek_trust; i++) {
-        if (message->ek_trust[i] == POSTERN__V1__EK_TRUST__EK_TRUST_UNSPECIFIED)
+        if (message->ek_trust[i] <= POSTERN__V1__EK_TRUST__EK_TRUST_UNSPECIFIED ||
+            message->ek_trust[i] > POSTERN__V1__EK_TRUST__EK_TRUST_TOFU)
             return error_set_field(err, "ek_trust", "expected vendor_cert, pinned or tofu");
         *ret |= 1U << message->ek_trust[i];
     }
@@ -141,34 +153,70 @@ static bool compile_ek_trust(const Postern__V1__AttestationPolicy *message, uint
     return true;
 }
 
-bool attest_policy_compile(const Postern__V1__AttestationPolicy *message,
-                           struct attest_policy *ret, struct error *err)
+static bool compile(const Postern__V1__AttestationPolicy *message, struct attest_policy *policy,
+                    struct error *err)
 {
-    struct attest_policy policy = {.message = message, .report_only = message->report_only};
+    policy->message = message;
+    policy->report_only = message->report_only;
     if (!check_name(message->name, err))
         return false;
     if (message->n_pcrs == 0 || message->n_pcrs > ATTEST_POLICY_RULES_MAX)
         return error_set_field(err, "pcrs", "expected 1 to %zu rules, found %zu",
                                ATTEST_POLICY_RULES_MAX, message->n_pcrs);
     for (size_t i = 0; i < message->n_pcrs; i++) {
-        if (!compile_rule(i, message->pcrs[i], &policy.quoted, err))
+        if (!compile_rule(i, message->pcrs[i], &policy->quoted, err))
             return false;
     }
-    if (!compile_seal(message->seal, &policy, err) ||
-        !compile_firmware_floor(message->firmware_floor, &policy.firmware_floor, err) ||
-        !compile_ek_trust(message, &policy.ek_trust, err))
+    if (!compile_seal(message->seal, policy, err) ||
+        !compile_firmware_floor(message->firmware_floor, &policy->firmware_floor, err) ||
+        !compile_ek_trust(message, &policy->ek_trust, err))
         return false;
-    if (!parse_duration_ms(message->appraisal_lifetime, &policy.lifetime_ms, err) ||
-        policy.lifetime_ms < LIFETIME_MIN_MS || policy.lifetime_ms > LIFETIME_MAX_MS)
-        return error_set_field(err, "appraisal_lifetime",
-                               "expected a duration from 1s to 24h, found \"%s\"",
-                               message->appraisal_lifetime);
+    return (parse_duration_ms(message->appraisal_lifetime, &policy->lifetime_ms, err) &&
+            policy->lifetime_ms >= LIFETIME_MIN_MS && policy->lifetime_ms <= LIFETIME_MAX_MS) ||
+           error_set_field(err, "appraisal_lifetime",
+                           "expected a duration from 1s to 24h, found \"%s\"",
+                           message->appraisal_lifetime);
+}
 
+/* ---- Ownership ---- */
+
+static struct policy_holder *holder_of(const struct attest_policy *policy)
+{
+    return (struct policy_holder *)(uintptr_t)policy;
+}
+
+const struct attest_policy *attest_policy_ref(const struct attest_policy *policy)
+{
+    atomic_fetch_add_explicit(&holder_of(policy)->references, 1, memory_order_relaxed);
+    return policy;
+}
+
+const struct attest_policy *attest_policy_unref(const struct attest_policy *policy)
+{
+    struct policy_holder *holder = holder_of(policy);
+    if (!holder ||
+        atomic_fetch_sub_explicit(&holder->references, 1, memory_order_acq_rel) > 1)
+        return nullptr;
+    pb_free(holder->message);
+    return mem_free(holder);
+}
+
+bool attest_policy_new(const Postern__V1__AttestationPolicy *message,
+                       const struct attest_policy **ret, struct error *err)
+{
+    struct policy_holder *holder = mem_new(1, sizeof(*holder));
+    if (!holder)
+        return error_set_memory(err);
+    atomic_init(&holder->references, 1);
+    CLEANUP(attest_policy_unref_at) const struct attest_policy *policy = &holder->policy;
     CLEANUP(buf_done) struct buf bytes;
     buf_init(&bytes, PB_SIZE_MAX);
     if (!pb_pack(&message->base, PB_SIZE_MAX, &bytes, err) ||
-        !sha256(buf_slice(&bytes), policy.hash, err))
+        !sha256(buf_slice(&bytes), holder->policy.hash, err) ||
+        !pb_unpack(&postern__v1__attestation_policy__descriptor, buf_slice(&bytes),
+                   &pb_limits_strict, &holder->message, err) ||
+        !compile((const Postern__V1__AttestationPolicy *)holder->message, &holder->policy, err))
         return false;
-    *ret = policy;
+    *ret = TAKE(policy);
     return true;
 }

@@ -1,7 +1,8 @@
 /*
  * struct attest_policy: an AttestationPolicy, checked and ready to appraise with.
  *
- * Ownership: borrows the message. Threading: any; it never changes.
+ * Ownership: reference-counted, and it owns its copy of the message: who keeps one across a reload of
+ * the policies takes a reference. Threading: any, references included; it never changes.
  */
 #pragma once
 
@@ -18,7 +19,7 @@ constexpr size_t ATTEST_POLICY_RULES_MAX = PCR_VALUES_MAX;
 constexpr size_t ATTEST_POLICY_ALLOWED_MAX = 64; /* values for one PCR */
 
 struct attest_policy {
-    const Postern__V1__AttestationPolicy *message;
+    const Postern__V1__AttestationPolicy *message; /* its own */
     struct pcr_selection quoted; /* what every quote must cover */
     struct pcr_selection seal;
     uint32_t ek_trust; /* bit EkTrust of each that is accepted */
@@ -28,9 +29,15 @@ struct attest_policy {
     uint8_t hash[SHA256_SIZE]; /* of the message's canonical encoding */
 };
 
-/* Checks all that the message's types can't say. INVALID with the field and what was expected. */
-[[nodiscard]] bool attest_policy_compile(const Postern__V1__AttestationPolicy *message,
-                                         struct attest_policy *ret, struct error *err);
+/* Copies the message and checks all that its types can't say. INVALID with the field and what was
+ * expected. One reference is the caller's. */
+[[nodiscard]] bool attest_policy_new(const Postern__V1__AttestationPolicy *message,
+                                     const struct attest_policy **ret, struct error *err);
+/* Returns `policy`. */
+const struct attest_policy *attest_policy_ref(const struct attest_policy *policy);
+/* NULL is fine; returns NULL. */
+const struct attest_policy *attest_policy_unref(const struct attest_policy *policy);
+DEFINE_CLEANUP(attest_policy_unref, const struct attest_policy)
 
 /* What is quoted where no policy is known yet (a node that is pending): SHA-256, PCR 0 to 9, 11 and
  * 14, so that an operator can record a policy from it. */
