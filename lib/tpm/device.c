@@ -105,7 +105,7 @@ static bool connect_to_it(struct tpm *tpm, uint64_t deadline_ms, struct error *e
         TSS2_RC rc = transport_open(&tpm->transport, tpm->tcti, deadline_ms);
         if (rc == TSS2_RC_SUCCESS)
             return true;
-        transport_close(&tpm->transport);
+        transport_disconnect(&tpm->transport);
         if (clock_boot_ms() + CONNECT_PAUSE_MS >= deadline_ms)
             return tpm_fail(tpm, rc, err, "connect to the TPM by \"%s\": busy or not running",
                             tpm->tcti);
@@ -153,7 +153,7 @@ static void disconnect(struct tpm *tpm)
 {
     if (tpm->esys != nullptr)
         Esys_Finalize(&tpm->esys);
-    transport_close(&tpm->transport);
+    transport_disconnect(&tpm->transport);
     tpm->transport = (struct transport){0};
     tpm->left_over = false;
     tpm->spoiled = false;

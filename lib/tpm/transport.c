@@ -185,7 +185,7 @@ TSS2_RC transport_open(struct transport *transport, const char *conf, uint64_t d
                            : Tss2_TctiLdr_Initialize(conf, &transport->inner);
 }
 
-void transport_close(struct transport *transport)
+void transport_disconnect(struct transport *transport)
 {
     if (transport->is_swtpm)
         swtpm_close(transport->inner);

@@ -40,4 +40,4 @@ const char *transport_swtpm_path(const char *conf);
 [[nodiscard]] TSS2_RC transport_open(struct transport *transport, const char *conf,
                                      uint64_t deadline_ms);
 /* Disconnects. Fine for one that is not open (all zeros). */
-void transport_close(struct transport *transport);
+void transport_disconnect(struct transport *transport);
