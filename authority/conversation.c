@@ -1,5 +1,6 @@
 #include "conversation.h"
 
+#include "attest/checks.h"
 #include "base/clock.h"
 #include "base/crypt.h"
 #include "base/mem.h"
@@ -250,17 +251,25 @@ static bool judge(struct conversation *conversation, const struct standing *stan
     return attest_appraise(ret_case, &conversation->appraisal, err);
 }
 
+/* The check that makes evidence unauthentic; others may fail for the same reason before it. */
+static const struct attest_reason *unauthentic_reason(const struct appraisal *appraisal)
+{
+    for (size_t i = 0; i < appraisal->reason_count; i++) {
+        for (size_t j = 0; j < attest_check_count; j++) {
+            if (attest_checks[j].number == appraisal->reasons[i].check &&
+                attest_checks[j].authentic)
+                return &appraisal->reasons[i];
+        }
+    }
+    return &appraisal->reasons[0];
+}
+
 /* Why nothing may be recorded of this; false where it may. */
 static bool is_refused(struct conversation *conversation, const struct standing *standing)
 {
     struct error *why = &conversation->refusal;
     if (!conversation->appraisal.authentic) {
-        const struct attest_reason *first = &conversation->appraisal.reasons[0];
-        for (size_t i = 0; i < conversation->appraisal.reason_count; i++) {
-            first = &conversation->appraisal.reasons[i];
-            if (first->outcome == ATTEST_FAIL)
-                break;
-        }
+        const struct attest_reason *first = unauthentic_reason(&conversation->appraisal);
         error_set_reason(why, ERROR_UNAUTHENTICATED, "EVIDENCE_NOT_AUTHENTIC",
                          "the evidence is not authentic: check %u, %s: %s", first->check,
                          first->name, first->detail);

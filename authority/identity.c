@@ -10,8 +10,11 @@
 #include "loop/worker.h"
 #include "spiffe/svid.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 constexpr uint64_t CA_LIFETIME_S = 10 * 365 * 86'400;
 constexpr uint64_t SERVER_LIFETIME_S = 7 * 86'400; /* renewed each day */
@@ -74,10 +77,12 @@ static bool id_in_domain(const char *trust_domain, const char *path, const char 
 static bool open_key(const char *data_dir, const char *name, enum key_kind kind, struct key **ret,
                      struct error *err)
 {
-    char path[PATH_SIZE], uri[PATH_SIZE + 8];
+    char path[PATH_SIZE], whole[PATH_MAX], uri[PATH_MAX + 8];
     if (!file_in(data_dir, name, path, err))
         return false;
-    snprintf(uri, sizeof(uri), "file:%s", path);
+    if (!realpath(path, whole))
+        return error_set_errno(err, errno, "%s", path);
+    snprintf(uri, sizeof(uri), "file:%s", whole);
     if (!key_open(uri, ret, err))
         return false;
     if (key_kind(*ret) != kind)
