@@ -20,7 +20,7 @@ void buf_init_wiping(struct buf *buf, size_t max)
 void buf_done(struct buf *buf)
 {
     if (buf->wipe)
-        mem_wipe(buf->data, buf->cap);
+        mem_wipe(buf->data, buf->len);
     mem_free(buf->data);
     *buf = (struct buf){.max = buf->max, .wipe = buf->wipe};
 }
@@ -55,7 +55,7 @@ static uint8_t *buf_move(struct buf *buf, size_t cap)
     if (!data)
         return nullptr;
     mem_copy(data, buf->data, buf->len);
-    mem_wipe(buf->data, buf->cap);
+    mem_wipe(buf->data, buf->len);
     mem_free(buf->data);
     return data;
 }

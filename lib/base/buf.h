@@ -19,7 +19,7 @@ struct buf {
     size_t max; /* hard maximum, bytes */
     bool failed;
     bool starved; /* … for want of memory, not because of max */
-    bool wipe;    /* clear bytes before they are freed or moved away from */
+    bool wipe;    /* clear bytes before they are freed or moved away from: none is beyond `len` */
 };
 
 /* An empty buffer; nothing is allocated before the first write. */

@@ -182,7 +182,7 @@ bool h2_done(const struct h2 *h2)
 void h2_stream_init(struct h2_stream *stream, size_t queue_max)
 {
     *stream = (struct h2_stream){0};
-    buf_init(&stream->queue, queue_max);
+    buf_init_wiping(&stream->queue, queue_max);
 }
 
 void h2_stream_done(struct h2_stream *stream)

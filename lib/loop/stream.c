@@ -110,6 +110,8 @@ static void on_read(uv_stream_t *uv, ssize_t count, const uv_buf_t *room)
     if (count > 0) {
         if (stream->events && stream->events->read)
             stream->events->read(stream->arg, slice(room->base, (size_t)count));
+        /* One buffer for all streams: what one of them read must not stay for the next. */
+        mem_wipe(room->base, (size_t)count);
     } else if (count == UV_EOF) {
         stream->reading = false;
         (void)uv_read_stop(uv);

@@ -34,8 +34,8 @@ struct rpc_call *call_alloc(const struct rpc_limits *limits)
     call->path = "";
     /* What was sent is moved out late, so the buffer may hold twice what is queued. */
     h2_stream_init(&call->stream, 2 * (limits->send_queue + limits->message + RPC_PREFIX_SIZE));
-    buf_init(&call->partial, limits->message);
-    buf_init(&call->backlog, limits->window);
+    buf_init_wiping(&call->partial, limits->message);
+    buf_init_wiping(&call->backlog, limits->window);
     metadata_init(&call->in);
     metadata_init(&call->out_headers);
     metadata_init(&call->out_trailers);

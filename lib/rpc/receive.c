@@ -228,7 +228,7 @@ void call_advance(struct rpc_call *call)
         return;
     while (call->backlog.len > 0 && !call->paused && !is_deaf(call)) {
         CLEANUP(buf_done) struct buf bytes = call->backlog;
-        buf_init(&call->backlog, bytes.max);
+        buf_init_wiping(&call->backlog, bytes.max);
         struct slice left = read_bytes(call, buf_slice(&bytes));
         if (left.len > 0)
             keep(call, left);

@@ -73,7 +73,7 @@ static bool send_output(struct transport *t, struct error *err)
 {
     while (stream_queued(t->stream) == 0) {
         CLEANUP(buf_done) struct buf out;
-        buf_init(&out, TRANSPORT_BUFFER_MAX);
+        buf_init_wiping(&out, TRANSPORT_BUFFER_MAX);
         if (!rpc_conn_output(t->conn, TRANSPORT_OUTPUT_MAX, clock_boot_ms(), &out, err))
             return false;
         if (out.len == 0)
@@ -183,7 +183,7 @@ static bool read_tls(struct transport *t, struct slice bytes, struct error *err)
     CLEANUP(buf_done) struct buf plain;
     struct buf none;
     struct error ignored;
-    buf_init(&plain, bytes.len + TLS_RECORD_MAX);
+    buf_init_wiping(&plain, bytes.len + TLS_RECORD_MAX);
     buf_init(&none, 0);
     if (!tls_session_feed(t->tls, bytes, &plain, err)) {
         (void)send_bytes(t, &none, &ignored); /* the alert */

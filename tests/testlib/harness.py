@@ -169,7 +169,7 @@ class Tpm:
         self.state = folder / "state"
         self.socket = folder / "tpm"
         self.tcti = f"swtpm:path={self.socket}"
-        self.ca_root = folder / "ca" / "swtpm-localca-rootca-cert.pem"
+        self.vendor = folder / "vendor.pem"  # the maker's root and the intermediate below it
         self.process = None
 
     def make(self):
@@ -187,6 +187,8 @@ class Tpm:
             f"create_certs_tool_options = {self.folder}/localca.options\n")
         run(["swtpm_setup", "--tpm2", "--tpm-state", self.state, "--create-ek-cert", "--overwrite",
              "--config", self.folder / "setup.conf", "--logfile", self.folder / "setup.log"])
+        self.vendor.write_text("".join((ca / name).read_text() for name in (
+            "swtpm-localca-rootca-cert.pem", "issuercert.pem")))
         return self
 
     def power_on(self):

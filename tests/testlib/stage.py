@@ -17,7 +17,7 @@ def started_node(world):
     """A machine whose agent says hello and is pending; the authority has no attestation policy."""
     stage = Stage()
     stage.tpm = world.add(Tpm(world.folder / "machine-1")).make().power_on()
-    stage.authority = world.add(Authority(world.folder / "authority")).init(stage.tpm.ca_root)
+    stage.authority = world.add(Authority(world.folder / "authority")).init(stage.tpm.vendor)
     stage.authority.write_policy("release", "demo", (
         "vouch:\n  - nodes: [\"*\"]\n    spiffe_ids:\n"
         f"      - spiffe://{TRUST_DOMAIN}/demo/*\n"))
