@@ -143,6 +143,11 @@ static Postern__V1__Verdict verdict_of(enum attest_outcome worst)
     return POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
 }
 
+bool attest_is_ours(const struct error *why)
+{
+    return why->class == ERROR_EXHAUSTED || why->class == ERROR_INTERNAL;
+}
+
 bool attest_appraise_without(const struct attest_case *in, uint64_t disabled,
                              struct appraisal *ret, struct error *err)
 {
@@ -163,6 +168,10 @@ bool attest_appraise_without(const struct attest_case *in, uint64_t disabled,
         enum attest_outcome outcome = check->run(view, &why);
         if (outcome == ATTEST_PASS)
             continue;
+        if (attest_is_ours(&why)) {
+            *err = why;
+            return error_prefix(err, "check %u, %s", check->number, check->name);
+        }
         add_reason(appraisal, check, outcome, &why);
         if (outcome < worst)
             worst = outcome;

@@ -93,7 +93,8 @@ struct appraisal {
     struct pcr_values pcrs;
 };
 
-/* Runs every check. False only where the evidence can't be read at all (INVALID, with the field);
- * evidence that lies is an appraisal that says so. */
+/* Runs every check. False where the evidence can't be read at all (INVALID, with the field), and where
+ * judging it failed for reasons of our own (EXHAUSTED, INTERNAL); evidence that lies is an appraisal
+ * that says so. */
 [[nodiscard]] bool attest_appraise(const struct attest_case *in, struct appraisal *ret,
                                    struct error *err);

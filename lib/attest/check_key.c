@@ -66,9 +66,11 @@ enum attest_outcome check_ek_trusted(struct attest_view *view, struct error *why
             view->ek_trust = modes[i].mode;
             return ATTEST_PASS;
         }
-        if (!tried)
+        if (!tried || attest_is_ours(&lack))
             *why = lack;
         tried = true;
+        if (attest_is_ours(&lack))
+            break;
     }
     if (!tried)
         error_set(why, ERROR_DENIED, "the policy accepts no kind of trust");

@@ -44,6 +44,10 @@ extern const size_t attest_check_count;
 [[nodiscard]] bool attest_appraise_without(const struct attest_case *in, uint64_t disabled,
                                            struct appraisal *ret, struct error *err);
 
+/* What went wrong is no fault of the evidence: no memory, a library's failure. A node must not be
+ * contraindicated for it, for it would erase what it holds. */
+[[nodiscard]] bool attest_is_ours(const struct error *why);
+
 /* Binding of the four signed structures to this conversation (tpmwire/binding.h). */
 [[nodiscard]] bool attest_bound(const struct attest_view *view, const struct attest_signed *part,
                                 bool quote, bool counter, struct error *why);

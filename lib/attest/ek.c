@@ -120,9 +120,12 @@ static bool verify_path(const struct ek_roots *roots, X509 *leaf, STACK_OF(X509)
         X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context),
                                          CHAIN_SECURITY_LEVEL);
         ok = X509_verify_cert(context) == 1;
-        if (!ok)
+        int reason = X509_STORE_CTX_get_error(context);
+        if (!ok && reason == X509_V_ERR_OUT_OF_MEM)
+            error_set_memory(err);
+        else if (!ok)
             error_set(err, ERROR_DENIED, "the EK certificate's chain: %s",
-                      X509_verify_cert_error_string(X509_STORE_CTX_get_error(context)));
+                      X509_verify_cert_error_string(reason));
     } else {
         error_set_openssl(err, ERROR_INTERNAL, "verify an EK certificate");
     }
