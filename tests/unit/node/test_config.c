@@ -26,8 +26,8 @@ static void takes_good_ones(void **state)
     static const char *const good[] = {
         "",
         "tpm: {tcti: 'swtpm:path=/run/tpm.sock', counter_index: '0x01BFffff'}\n",
-        "pods:\n- {cgroup: /pods/a, spiffe_id: 'spiffe://x/a'}\n"
-        "- {cgroup: /pods/ab, spiffe_id: 'spiffe://x/a'}\n",
+        ("pods:\n- {cgroup: /pods/a, spiffe_id: 'spiffe://x/a'}\n"
+         "- {cgroup: /pods/ab, spiffe_id: 'spiffe://x/a'}\n"),
         "max_offline: 7d\ndrain: 0s\n",
     };
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {

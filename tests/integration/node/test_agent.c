@@ -1,0 +1,394 @@
+/* The agent from its first hello to retirement, tampering and rollback: a software TPM, a real loop, an
+ * authority that a test steers. */
+#include "integration/node/fake_authority.h"
+
+#include "agent.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "slots.h"
+#include "testlib/swtpm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char pod[] = "spiffe://test.example/ns/shop/sa/billing";
+
+struct scene {
+    char folder[64];
+    char state_dir[96];
+    char token_file[96];
+    struct swtpm chip;
+    struct loop *loop;
+    struct fake_authority fake;
+    struct agent *agent;
+    unsigned changes;
+    /* await */
+    bool (*condition)(struct scene *scene);
+    struct timer poll;
+    uint64_t until;
+    bool met;
+};
+
+static void on_changed(void *arg)
+{
+    ((struct scene *)arg)->changes++;
+}
+
+static void on_poll(void *arg)
+{
+    struct scene *scene = arg;
+    scene->met = scene->condition(scene);
+    if (scene->met || clock_boot_ms() > scene->until)
+        loop_stop(scene->loop);
+    else
+        timer_start(&scene->poll, 10);
+}
+
+/* Runs the loop until the condition holds, at most `ms`. */
+static bool await_for(struct scene *scene, bool (*condition)(struct scene *scene), uint64_t ms)
+{
+    scene->condition = condition;
+    scene->until = clock_boot_ms() + ms;
+    timer_init(&scene->poll, scene->loop, on_poll, scene);
+    timer_start(&scene->poll, 0);
+    loop_run(scene->loop);
+    return scene->met;
+}
+
+#define AWAIT(scene, condition) assert_true(await_for((scene), (condition), 30'000))
+
+static void agent_up(struct scene *scene)
+{
+    struct error err = {0};
+    const struct agent_settings settings = {
+        .authority = scene->fake.address,
+        .server_name = "postern-authority",
+        .trust_anchor = "trust.pem",
+        .trust_pem = buf_slice(&scene->fake.trust_pem),
+        .state_dir = scene->state_dir,
+        .join_token_file = scene->token_file,
+        .max_offline_ms = 86'400'000,
+        .device = {
+            .tcti = scene->chip.tcti,
+            .state_dir = scene->state_dir,
+            .counter_index = 0x01800050,
+            .busy_timeout_ms = 10'000,
+        },
+        .changed = on_changed,
+        .changed_arg = scene,
+    };
+    assert_ok(agent_new(scene->loop, &settings, &scene->agent, &err));
+}
+
+static void agent_down(struct scene *scene)
+{
+    scene->agent = agent_free(scene->agent);
+}
+
+static int up(void **state)
+{
+    struct scene *scene = mem_new(1, sizeof(*scene));
+    struct error err = {0};
+    if (system("command -v swtpm >/dev/null && command -v swtpm_setup >/dev/null") != 0) {
+        print_message("skipped: swtpm is not installed\n");
+        exit(77);
+    }
+    testlib_folder(scene->folder);
+    (void)snprintf(scene->state_dir, sizeof(scene->state_dir), "%s/state", scene->folder);
+    (void)snprintf(scene->token_file, sizeof(scene->token_file), "%s/token", scene->folder);
+    assert_ok(folder_make(scene->state_dir, 0700, &err));
+    assert_ok(file_write_atomic(scene->token_file, slice_str("join-me\n"), 0600, &err));
+    char chip[96];
+    (void)snprintf(chip, sizeof(chip), "%s/tpm", scene->folder);
+    assert_ok(folder_make(chip, 0700, &err));
+    assert_ok(swtpm_make(chip, &scene->chip, &err));
+    assert_ok(swtpm_start(&scene->chip, &err));
+    assert_ok(swtpm_extend_boot(&scene->chip, &err));
+    assert_ok(loop_new(&scene->loop, &err));
+    fake_up(&scene->fake, scene->loop);
+    scene->fake.secret[0] = (struct fake_secret){
+        .name = "db", .value = "swordfish", .allow = pod, .seq = 1, .version = 1};
+    scene->fake.secret_count = 1;
+    *state = scene;
+    return 0;
+}
+
+static int down(void **state)
+{
+    struct scene *scene = *state;
+    agent_down(scene);
+    fake_down(&scene->fake);
+    loop_free(scene->loop);
+    swtpm_kill(&scene->chip);
+    testlib_folder_remove(scene->folder);
+    mem_free(scene);
+    return 0;
+}
+
+/* What the pod gets now; NONE and the value, or the reason. */
+static bool gets(struct scene *scene, const char *name, const char *value)
+{
+    const struct held_secret *secret;
+    struct error why;
+    return held_release(agent_held(scene->agent), pod, name, agent_now(scene->agent), &secret,
+                        &why) &&
+           slice_is(secret_slice(secret->packet.value), value);
+}
+
+static bool refused_for(struct scene *scene, const char *reason)
+{
+    const struct held_secret *secret;
+    struct error why = {0};
+    return !held_release(agent_held(scene->agent), pod, "db", agent_now(scene->agent), &secret,
+                         &why) &&
+           strcmp(why.reason, reason) == 0;
+}
+
+static size_t slots_on_disk(struct scene *scene, uint64_t generation)
+{
+    struct error err = {0};
+    CLEANUP(slots_free_at) struct slots *slots = nullptr;
+    assert_ok(slots_open(scene->state_dir, &slots, nullptr, &err));
+    return slots_of(slots, generation);
+}
+
+static bool is_settled_1(struct scene *scene)
+{
+    return gets(scene, "db", "swordfish") && scene->fake.confirmed == 1 &&
+           scene->fake.version_confirms >= 1 && slots_on_disk(scene, 1) == 2 &&
+           scene->fake.appraisals >= 2;
+}
+
+static bool is_settled_2(struct scene *scene)
+{
+    return gets(scene, "db", "swordfish") && scene->fake.confirmed == 2 &&
+           slots_on_disk(scene, 2) == 2 && scene->fake.counter == scene->fake.limit[2];
+}
+
+static bool has_second(struct scene *scene)
+{
+    return gets(scene, "db", "second") && scene->fake.version_confirms >= 2;
+}
+
+static bool has_first(struct scene *scene)
+{
+    return gets(scene, "db", "swordfish");
+}
+
+static bool is_gone(struct scene *scene)
+{
+    return refused_for(scene, "SECRET_UNKNOWN");
+}
+
+static bool is_not_appraised(struct scene *scene)
+{
+    return refused_for(scene, "NODE_NOT_APPRAISED");
+}
+
+static bool is_contraindicated(struct scene *scene)
+{
+    return refused_for(scene, "NODE_CONTRAINDICATED");
+}
+
+static bool is_pending(struct scene *scene)
+{
+    return refused_for(scene, "NODE_PENDING");
+}
+
+static bool is_reached(struct scene *scene)
+{
+    return held_degraded_since(agent_held(scene->agent), agent_now(scene->agent)) == 0;
+}
+
+static bool was_asked_twice(struct scene *scene)
+{
+    return scene->fake.appraisals >= 2;
+}
+
+static bool was_fetched(struct scene *scene)
+{
+    return scene->fake.fetches >= 1;
+}
+
+static bool never(struct scene *scene)
+{
+    (void)scene;
+    return false;
+}
+
+static void a_node_is_admitted_and_gets_its_secret(void **state)
+{
+    struct scene *scene = *state;
+    struct swtpm_loaded loaded;
+    struct error err = {0};
+    agent_up(scene);
+    assert_true(refused_for(scene, "NODE_NOT_APPRAISED"));
+    AWAIT(scene, is_settled_1);
+    assert_int_equal(scene->fake.counter, scene->fake.limit[1]);
+    assert_string_equal(scene->fake.token, ""); /* not sent again, once affirmed */
+    assert_true(scene->changes > 0);
+    assert_true(is_reached(scene));
+    /* Rotation reaches memory and disk. */
+    scene->fake.secret[0].seq = 2;
+    scene->fake.secret[0].version = 2;
+    scene->fake.secret[0].value = "second";
+    fake_push(&scene->fake, 0);
+    AWAIT(scene, has_second);
+    /* A deleted name goes. */
+    scene->fake.secret[0].seq = 3;
+    scene->fake.secret[0].gone = true;
+    fake_push(&scene->fake, 0);
+    AWAIT(scene, is_gone);
+    agent_down(scene);
+    assert_ok(swtpm_loaded(&scene->chip, &loaded, &err));
+    assert_int_equal(loaded.objects, 0);
+    assert_int_equal(loaded.sessions, 0);
+}
+
+static void it_serves_while_the_authority_is_away(void **state)
+{
+    struct scene *scene = *state;
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    agent_down(scene);
+    fake_stop(&scene->fake);
+    agent_up(scene);
+    AWAIT(scene, has_first);
+    assert_false(is_reached(scene));
+    fake_start(&scene->fake);
+    AWAIT(scene, is_reached);
+    assert_true(has_first(scene));
+}
+
+/* Copies a file. */
+static void copy(const char *from, const char *to)
+{
+    struct error err = {0};
+    CLEANUP(buf_done) struct buf bytes;
+    buf_init(&bytes, 4 * 1024 * 1024);
+    assert_ok(file_read(from, &bytes, &err));
+    assert_ok(file_write_atomic(to, buf_slice(&bytes), 0600, &err));
+}
+
+static void a_retired_generation_opens_no_more(void **state)
+{
+    struct scene *scene = *state;
+    char slot[2][128], kept[2][128];
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    for (size_t i = 0; i < 2; i++) {
+        (void)snprintf(slot[i], sizeof(slot[i]), "%s/slot-%c", scene->state_dir, "ab"[i]);
+        (void)snprintf(kept[i], sizeof(kept[i]), "%s/kept-%c", scene->folder, "ab"[i]);
+        copy(slot[i], kept[i]);
+    }
+    uint64_t before = scene->fake.counter;
+    scene->fake.offer = 2;
+    fake_attest_now(&scene->fake);
+    AWAIT(scene, is_settled_2);
+    assert_int_equal(scene->fake.counter, before + 1);
+    agent_down(scene);
+    /* The new slots open; the old ones, restored, do not. */
+    fake_stop(&scene->fake);
+    agent_up(scene);
+    AWAIT(scene, has_first);
+    agent_down(scene);
+    for (size_t i = 0; i < 2; i++)
+        copy(kept[i], slot[i]);
+    agent_up(scene);
+    assert_false(await_for(scene, has_first, 3'000));
+    assert_true(is_not_appraised(scene));
+}
+
+static void another_boot_state_opens_nothing(void **state)
+{
+    struct scene *scene = *state;
+    struct error err = {0};
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    agent_down(scene);
+    assert_ok(swtpm_extend(&scene->chip, 7, "evil", &err));
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
+    agent_up(scene);
+    AWAIT(scene, is_contraindicated);
+    assert_int_equal(agent_held(scene->agent)->count, 0);
+    agent_down(scene);
+    /* Back in the good state the slots are as they were. */
+    assert_ok(swtpm_stop(&scene->chip, true, &err));
+    assert_ok(swtpm_start(&scene->chip, &err));
+    assert_ok(swtpm_extend_boot(&scene->chip, &err));
+    fake_stop(&scene->fake);
+    agent_up(scene);
+    AWAIT(scene, has_first);
+}
+
+static void a_verdict_while_it_runs_wipes_and_heals(void **state)
+{
+    struct scene *scene = *state;
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_PENDING;
+    fake_attest_now(&scene->fake);
+    AWAIT(scene, is_pending);
+    assert_int_equal(agent_held(scene->agent)->count, 0);
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_AFFIRMING;
+    AWAIT(scene, has_first); /* from the slots, which the TPM still opens */
+    AWAIT(scene, is_reached);
+}
+
+static void lies_are_not_believed(void **state)
+{
+    struct scene *scene = *state;
+    static const enum fake_lie lies[] = {FAKE_ONE_SIGNATURE, FAKE_WRONG_SIGNATURE,
+                                         FAKE_OTHER_EVIDENCE, FAKE_OTHER_AGENT, FAKE_CROSSED_CA};
+    for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
+        scene->fake.lie = lies[i];
+        scene->fake.appraisals = 0;
+        agent_up(scene);
+        AWAIT(scene, was_asked_twice);
+        assert_true(is_not_appraised(scene));
+        agent_down(scene);
+    }
+}
+
+static void heads_and_packets_that_lie_are_refused(void **state)
+{
+    struct scene *scene = *state;
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    scene->fake.lie = FAKE_HEAD_UNSIGNED;
+    scene->fake.secret[0].seq = 2;
+    scene->fake.secret[0].gone = true;
+    fake_push(&scene->fake, 0);
+    assert_false(await_for(scene, never, 500));
+    assert_true(has_first(scene));
+    scene->fake.lie = FAKE_HONEST;
+    scene->fake.secret[0].seq = 0; /* lower than the one held */
+    fake_push(&scene->fake, 0);
+    assert_false(await_for(scene, never, 500));
+    assert_true(has_first(scene));
+    scene->fake.lie = FAKE_PACKET_OF_OTHER_REQUEST;
+    scene->fake.fetches = 0;
+    scene->fake.secret[0] = (struct fake_secret){
+        .name = "db", .value = "second", .allow = pod, .seq = 3, .version = 2};
+    fake_push(&scene->fake, 0);
+    AWAIT(scene, was_fetched);
+    assert_false(await_for(scene, never, 300));
+    assert_true(has_first(scene)); /* the version before stays */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_node_is_admitted_and_gets_its_secret, up, down),
+        cmocka_unit_test_setup_teardown(it_serves_while_the_authority_is_away, up, down),
+        cmocka_unit_test_setup_teardown(a_retired_generation_opens_no_more, up, down),
+        cmocka_unit_test_setup_teardown(another_boot_state_opens_nothing, up, down),
+        cmocka_unit_test_setup_teardown(a_verdict_while_it_runs_wipes_and_heals, up, down),
+        cmocka_unit_test_setup_teardown(lies_are_not_believed, up, down),
+        cmocka_unit_test_setup_teardown(heads_and_packets_that_lie_are_refused, up, down),
+    };
+    tpm_setup();
+    return cmocka_run_group_tests_name("agent", tests, nullptr, nullptr);
+}
