@@ -71,7 +71,55 @@ static const char nodes_0001[] =
     ");\n"
     "CREATE UNIQUE INDEX generation_offered ON generation (agent_id) WHERE state = 1;\n";
 
+/*
+ * secret          one row for each name: its live head, and the newest that said `gone`.
+ * secret_version  every version that ever was, with its commitment; only the live one has a value.
+ * secret_holder   to which nodes a version was released, and whether it is durable there.
+ * request_nonce   nonces of requests, as long as a request with one could still be in time.
+ */
+static const char secrets_0002[] =
+    "CREATE TABLE secret (\n"
+    "  name TEXT NOT NULL PRIMARY KEY,\n"
+    "  epoch INTEGER NOT NULL,\n"
+    "  version INTEGER NOT NULL,\n"
+    "  seq INTEGER NOT NULL,\n"
+    "  body BLOB NOT NULL,\n"
+    "  signatures BLOB NOT NULL,\n"
+    "  gone_seq INTEGER,\n"
+    "  gone_body BLOB,\n"
+    "  gone_signatures BLOB,\n"
+    "  changed_at_ms INTEGER NOT NULL,\n"
+    "  changed_by TEXT NOT NULL\n"
+    ");\n"
+    "CREATE TABLE secret_version (\n"
+    "  name TEXT NOT NULL REFERENCES secret (name) ON DELETE CASCADE,\n"
+    "  epoch INTEGER NOT NULL,\n"
+    "  version INTEGER NOT NULL CHECK (version > 0),\n"
+    "  commitment BLOB NOT NULL,\n"
+    "  wrapped_key BLOB,\n"
+    "  sealed BLOB,\n"
+    "  made_at_ms INTEGER NOT NULL,\n"
+    "  PRIMARY KEY (name, epoch, version)\n"
+    ");\n"
+    "CREATE TABLE secret_holder (\n"
+    "  agent_id TEXT NOT NULL REFERENCES node (agent_id) ON DELETE CASCADE,\n"
+    "  name TEXT NOT NULL REFERENCES secret (name) ON DELETE CASCADE,\n"
+    "  epoch INTEGER NOT NULL,\n"
+    "  version INTEGER NOT NULL,\n"
+    "  confirmed INTEGER NOT NULL CHECK (confirmed IN (0, 1)),\n"
+    "  PRIMARY KEY (agent_id, name)\n"
+    ");\n"
+    "CREATE INDEX secret_holder_by_name ON secret_holder (name);\n"
+    "CREATE TABLE request_nonce (\n"
+    "  agent_id TEXT NOT NULL REFERENCES node (agent_id) ON DELETE CASCADE,\n"
+    "  nonce BLOB NOT NULL,\n"
+    "  seen_at_ms INTEGER NOT NULL,\n"
+    "  PRIMARY KEY (agent_id, nonce)\n"
+    ");\n"
+    "CREATE INDEX request_nonce_by_age ON request_nonce (seen_at_ms);\n";
+
 const struct store_migration authority_migrations[] = {
     {.name = "0001-nodes", .sql = nodes_0001},
+    {.name = "0002-secrets", .sql = secrets_0002},
 };
 const size_t authority_migration_count = ARRAY_LEN(authority_migrations);

@@ -103,7 +103,8 @@ static bool attest_explain(struct session *session, const struct arguments *argu
     for (size_t i = 0; i < response->n_checks; i++) {
         char number[16];
         (void)snprintf(number, sizeof(number), "%" PRIu32, response->checks[i]->check);
-        TABLE_ROW(&table, number, response->checks[i]->name, response->checks[i]->detail);
+        const char *detail = response->checks[i]->detail;
+        TABLE_ROW(&table, number, response->checks[i]->name, detail[0] ? detail : "holds");
     }
     printf("\n");
     return table_print(&table, err);
