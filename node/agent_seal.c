@@ -157,14 +157,16 @@ void agent_write(struct agent *agent)
 
 void agent_wipe(struct agent *agent)
 {
-    size_t count = agent->held.count;
     bool key = agent->current.number != 0;
     held_wipe(&agent->held);
     generation_done(&agent->current);
     generation_done(&agent->offer);
+    /* Nor is what is on disk opened before a verdict allows it. */
+    slots_let_go(agent->slots);
+    agent->slot_next = slots_count(agent->slots);
     agent->wiped = true;
-    if (count > 0 || key)
-        log_at(LOG_WARNING, "agent", "wiped %zu secrets and the node key from memory", count);
+    if (key)
+        log_at(LOG_WARNING, "agent", "secrets and node key are wiped from memory");
 }
 
 /* ---- Generations ---- */

@@ -166,7 +166,10 @@ static void take_hello(struct fake_authority *fake, struct rpc_call *call, struc
     assert_ok(pb_unpack(&postern__v1__hello__descriptor, wire, nullptr, &message, &err));
     const Postern__V1__Hello *hello = (const Postern__V1__Hello *)message;
     assert_ok(attest_identity_parse(hello, &fake->identity, &err));
-    (void)snprintf(fake->token, sizeof(fake->token), "%s", hello->join_token);
+    if (hello->join_token[0] != '\0') {
+        (void)snprintf(fake->token, sizeof(fake->token), "%s", hello->join_token);
+        fake->tokens++;
+    }
     pb_free(message);
 
     assert_ok(random_bytes(nonce, sizeof(nonce), &err));

@@ -6,10 +6,16 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "pods.h"
+#include "rpc/client.h"
 #include "slots.h"
 #include "testlib/swtpm.h"
 
+#include "postern/v1/pod.rpc.h"
+
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -24,6 +30,16 @@ struct scene {
     struct fake_authority fake;
     struct agent *agent;
     unsigned changes;
+    struct pods *pods;
+    struct rpc_client *client;
+    struct rpc_call *attach;
+    /* What the sidecar heard. */
+    char attached_as[128];
+    Postern__V1__Verdict verdict;
+    unsigned states;
+    struct error attach_end, answer_error;
+    char answer[64];
+    bool answered;
     /* await */
     bool (*condition)(struct scene *scene);
     struct timer poll;
@@ -33,7 +49,10 @@ struct scene {
 
 static void on_changed(void *arg)
 {
-    ((struct scene *)arg)->changes++;
+    struct scene *scene = arg;
+    scene->changes++;
+    if (scene->pods)
+        pods_changed(scene->pods);
 }
 
 static void on_poll(void *arg)
@@ -118,6 +137,9 @@ static int up(void **state)
 static int down(void **state)
 {
     struct scene *scene = *state;
+    rpc_call_drop(scene->attach);
+    rpc_client_free(scene->client);
+    pods_free(scene->pods);
     agent_down(scene);
     fake_down(&scene->fake);
     loop_free(scene->loop);
@@ -227,7 +249,8 @@ static void a_node_is_admitted_and_gets_its_secret(void **state)
     assert_true(refused_for(scene, "NODE_NOT_APPRAISED"));
     AWAIT(scene, is_settled_1);
     assert_int_equal(scene->fake.counter, scene->fake.limit[1]);
-    assert_string_equal(scene->fake.token, ""); /* not sent again, once affirmed */
+    assert_string_equal(scene->fake.token, "join-me");
+    assert_int_equal(scene->fake.tokens, 1); /* not sent again, once affirmed */
     assert_true(scene->changes > 0);
     assert_true(is_reached(scene));
     /* Rotation reaches memory and disk. */
@@ -378,6 +401,155 @@ static void heads_and_packets_that_lie_are_refused(void **state)
     assert_true(has_first(scene)); /* the version before stays */
 }
 
+/* ---- Pods: this process is the sidecar, in a cgroup made for it ---- */
+
+static const char cgroup_root[] = "/sys/fs/cgroup/unified";
+
+static bool move_into(const char *folder)
+{
+    char path[256], number[16];
+    (void)snprintf(path, sizeof(path), "%s/cgroup.procs", folder);
+    (void)snprintf(number, sizeof(number), "%d", (int)getpid());
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, number, strlen(number)) > 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static void on_state(void *arg, struct rpc_call *call, const Postern__V1__AttachResponse *message)
+{
+    struct scene *scene = arg;
+    (void)call;
+    (void)snprintf(scene->attached_as, sizeof(scene->attached_as), "%s", message->spiffe_id);
+    scene->verdict = message->node->verdict;
+    scene->states++;
+}
+
+static void on_attach_closed(void *arg, struct rpc_call *call, const struct error *why)
+{
+    struct scene *scene = arg;
+    (void)call;
+    scene->attach = nullptr;
+    if (why)
+        scene->attach_end = *why;
+}
+
+static void on_secret(void *arg, const Postern__V1__FetchSecretResponse *response,
+                      const struct error *why)
+{
+    struct scene *scene = arg;
+    scene->answered = true;
+    scene->answer_error = why ? *why : (struct error){0};
+    if (response)
+        (void)snprintf(scene->answer, sizeof(scene->answer), "%.*s", (int)response->value.len,
+                       (const char *)response->value.data);
+}
+
+static bool is_answered(struct scene *scene)
+{
+    return scene->answered;
+}
+
+static bool is_attached(struct scene *scene)
+{
+    return scene->states > 0;
+}
+
+static bool is_detached(struct scene *scene)
+{
+    return scene->attach == nullptr;
+}
+
+static bool heard_refusal(struct scene *scene)
+{
+    return scene->verdict == POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
+}
+
+static void ask(struct scene *scene, const char *name)
+{
+    Postern__V1__FetchSecretRequest request = POSTERN__V1__FETCH_SECRET_REQUEST__INIT;
+    request.name = (char *)name;
+    scene->answered = false;
+    (void)pod_service_fetch_secret(scene->client, nullptr, &request, on_secret, scene);
+    AWAIT(scene, is_answered);
+}
+
+static void map(struct scene *scene, const char *cgroup)
+{
+    struct error err = {0};
+    Postern__V1__PodMapping mapping = POSTERN__V1__POD_MAPPING__INIT;
+    Postern__V1__PodMapping *mappings[] = {&mapping};
+    mapping.cgroup = (char *)cgroup;
+    mapping.spiffe_id = (char *)pod;
+    assert_ok(pods_map(scene->pods, mappings, 1, &err));
+}
+
+static void serve_pods(struct scene *scene, const char *cgroup)
+{
+    static const struct rpc_call_events events = {.closed = on_attach_closed};
+    Postern__V1__AttachRequest attach = POSTERN__V1__ATTACH_REQUEST__INIT;
+    const struct rpc_client_options options = {0};
+    struct address address = {.kind = ADDRESS_UNIX};
+    struct error err = {0};
+    (void)snprintf(address.host, sizeof(address.host), "%s/run/pod.sock", scene->folder);
+    assert_ok(pods_new(scene->loop, address.host, scene->agent, &scene->pods, &err));
+    assert_ok(rpc_client_new(scene->loop, &address, &options, &scene->client, &err));
+
+    /* Nobody is mapped yet. */
+    ask(scene, "db");
+    assert_int_equal(scene->answer_error.class, ERROR_DENIED);
+    assert_string_equal(scene->answer_error.reason, "POD_UNKNOWN");
+    assert_null(strstr(scene->answer_error.message, cgroup));
+
+    map(scene, cgroup);
+    scene->attach =
+        pod_service_attach(scene->client, nullptr, &attach, on_state, &events, scene);
+    AWAIT(scene, is_attached);
+    assert_string_equal(scene->attached_as, pod);
+    ask(scene, "db");
+    assert_string_equal(scene->answer, "swordfish");
+    ask(scene, "other");
+    assert_string_equal(scene->answer_error.reason, "SECRET_UNKNOWN");
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
+    fake_attest_now(&scene->fake);
+    AWAIT(scene, heard_refusal);
+    ask(scene, "db");
+    assert_string_equal(scene->answer_error.reason, "NODE_CONTRAINDICATED");
+    assert_int_equal(scene->answer_error.class, ERROR_CONFLICT);
+
+    /* A process that was moved is somebody else from the next call on, on the same connection. */
+    assert_true(move_into(cgroup_root));
+    ask(scene, "db");
+    assert_string_equal(scene->answer_error.reason, "POD_UNKNOWN");
+    /* And a reload ends the streams of those who are no longer in it. */
+    map(scene, "/somebody/else");
+    AWAIT(scene, is_detached);
+    assert_string_equal(scene->attach_end.reason, "POD_UNKNOWN");
+}
+
+static void pods_are_known_by_their_cgroup(void **state)
+{
+    struct scene *scene = *state;
+    char folder[128];
+    (void)snprintf(folder, sizeof(folder), "%s/postern-agent-%d", cgroup_root, (int)getpid());
+    if (mkdir(folder, 0755) != 0) {
+        print_message("skipped: cannot make the cgroup %s\n", folder);
+        skip();
+    }
+    if (!move_into(folder)) {
+        rmdir(folder);
+        print_message("skipped: cannot move into %s\n", folder);
+        skip();
+    }
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    serve_pods(scene, folder + strlen(cgroup_root));
+    assert_true(move_into(cgroup_root));
+    /* The TPM emulator was started before, so nobody is left in it. */
+    assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +560,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_verdict_while_it_runs_wipes_and_heals, up, down),
         cmocka_unit_test_setup_teardown(lies_are_not_believed, up, down),
         cmocka_unit_test_setup_teardown(heads_and_packets_that_lie_are_refused, up, down),
+        cmocka_unit_test_setup_teardown(pods_are_known_by_their_cgroup, up, down),
     };
     tpm_setup();
     return cmocka_run_group_tests_name("agent", tests, nullptr, nullptr);
