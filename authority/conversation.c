@@ -308,8 +308,8 @@ static bool pack_body(struct conversation *conversation, const struct standing *
     if (standing->token_wrong) {
         Postern__V1__Reason *reason = &reasons[body.n_reasons];
         postern__v1__reason__init(reason);
-        reason->name = (char[]){"join-token"};
-        reason->detail = (char[]){"the join token is unknown, expired, or spent by another node"};
+        reason->name = (char *)"join-token";
+        reason->detail = (char *)"the join token is unknown, expired, or spent by another node";
         pointers[body.n_reasons++] = reason;
     }
     body.reasons = pointers;

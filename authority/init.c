@@ -88,7 +88,7 @@ static bool parse_options(int argc, char **argv, struct plan *plan, struct error
                           .server_names = {SERVER_NAME, "localhost"},
                           .server_name_count = 2};
     opterr = 0;
-    optind = 1;
+    optind = 0; /* glibc: start anew */
     for (int option; (option = getopt_long(argc, argv, ":", known, nullptr)) != -1;) {
         switch (option) {
         case 't':
@@ -236,10 +236,12 @@ static bool make_all(const struct plan *plan, struct error *err)
 {
     char data[PATH_SIZE];
     CLEANUP(identity_free_at) struct identity *identity = nullptr;
+    CLEANUP(tls_context_unref_at) struct tls_context *tls = nullptr;
     return make_folder(plan, "data", 0700, err) && path_of(plan, "data", data, err) &&
            identity_create(data, plan->trust_domain, plan->server_names, plan->server_name_count,
                            err) &&
            identity_open(nullptr, data, plan->trust_domain, &identity, err) &&
+           identity_server_tls(identity, &tls, err) && /* it could start with these names */
            make_operator(plan, identity, err) && make_configuration(plan, err) &&
            make_policies(plan, err) && make_database(plan, err);
 }
