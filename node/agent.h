@@ -18,9 +18,9 @@ struct agent;
 struct agent_settings {
     struct address authority;
     const char *server_name;
-    const char *trust_anchor; /* path, for errors */
-    struct slice trust_pem;   /* its contents */
-    const char *state_dir;    /* exists */
+    const char *trust_anchor;    /* path, for errors */
+    struct slice trust_pem;      /* its contents */
+    const char *state_dir;       /* exists */
     const char *join_token_file; /* null: none */
     uint64_t max_offline_ms;
     struct device_settings device;

@@ -40,16 +40,16 @@ struct agent {
 
     /* Slots and generations. */
     struct slots *slots;
-    size_t slot_next;      /* index by age of the next to ask the TPM about */
+    size_t slot_next; /* index by age of the next to ask the TPM about */
     unsigned slot_tries;
-    uint64_t slot_after;   /* boot clock */
+    uint64_t slot_after;       /* boot clock */
     struct generation current; /* number 0: none can be opened */
     struct generation offer;   /* number 0: none */
     bool confirmed, raised;
     uint64_t disk_after, disk_backoff; /* boot clock; ms */
-    int64_t stored_affirmed_at; /* of the affirmation in the newest slot */
-    bool erased; /* a name that is in a slot is gone */
-    bool wiped; /* the slots were given up because of a verdict */
+    int64_t stored_affirmed_at;        /* of the affirmation in the newest slot */
+    bool erased;                       /* a name that is in a slot is gone */
+    bool wiped;                        /* the slots were given up because of a verdict */
 
     /* The authority. */
     struct rpc_client *attest_client; /* without certificate */

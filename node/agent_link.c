@@ -30,7 +30,8 @@ static void on_link_state(void *arg, enum rpc_client_state state, const struct e
     if (agent->closing || state != RPC_CLIENT_BACKOFF)
         return;
     if (agent->held.lost_since == 0) {
-        log_failure(LOG_WARNING, "authority", why, "out of reach; pods are served from what is held");
+        log_failure(LOG_WARNING, "authority", why,
+                    "out of reach; pods are served from what is held");
         held_lost(&agent->held, clock_wall_ms());
         agent_tell(agent);
     }
@@ -116,8 +117,8 @@ static void read_token(const struct agent *agent, char ret[static JOIN_TOKEN_FIL
         return;
     }
     size_t len = text.len;
-    while (len > 0 && (text.data[len - 1] == '\n' || text.data[len - 1] == '\r' ||
-                       text.data[len - 1] == ' '))
+    while (len > 0 &&
+           (text.data[len - 1] == '\n' || text.data[len - 1] == '\r' || text.data[len - 1] == ' '))
         len--;
     if (!utf8_valid(slice(text.data, len))) {
         log_at(LOG_WARNING, "agent", "%s has no join token in it", agent->join_token_file);
@@ -189,9 +190,8 @@ static void refused(struct agent *agent, const Postern__V1__AppraisalBody *body)
     agent_wipe(agent);
     uint64_t later = agent_back_off(agent, &agent->attest_backoff);
     uint64_t asked = body->retry_after_ms < HOUR_MS ? body->retry_after_ms : HOUR_MS;
-    agent->attest_at = asked > 0 ? clock_boot_ms() + (asked < ATTEST_PAUSE_MS ? ATTEST_PAUSE_MS
-                                                                            : asked)
-                                 : later;
+    agent->attest_at =
+        asked > 0 ? clock_boot_ms() + (asked < ATTEST_PAUSE_MS ? ATTEST_PAUSE_MS : asked) : later;
 }
 
 static void on_attested(void *arg, struct attestation_result *result, const struct error *err)
@@ -389,7 +389,6 @@ void agent_watch(struct agent *agent)
     request.held = versions;
     const struct rpc_call_options options = {.wait_for_ready = true};
     timer_start(&agent->watch_silence, WATCH_SILENCE_MS);
-    agent->watch =
-        node_service_watch(agent->client, &options, &request, on_change, &events, agent);
+    agent->watch = node_service_watch(agent->client, &options, &request, on_change, &events, agent);
     agent_step_done(agent);
 }

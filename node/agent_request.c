@@ -202,9 +202,9 @@ static void on_confirmed(void *arg, const Postern__V1__ConfirmResponse *response
     if (agent->closing)
         return;
     if (err) {
-        request_failed(agent, err, agent->step == PLAN_CONFIRM_GENERATION
-                                       ? "confirm the generation"
-                                       : "confirm a version");
+        request_failed(agent, err,
+                       agent->step == PLAN_CONFIRM_GENERATION ? "confirm the generation"
+                                                              : "confirm a version");
         return;
     }
     agent->link_backoff = 0;

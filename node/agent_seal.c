@@ -46,8 +46,7 @@ static void restore_time(struct agent *agent, const Postern__V1__AppraisalBody *
     TPM2B_PUBLIC area;
     TPM2B_NAME name;
     struct error ignored;
-    if (!body->time ||
-        !public_area_parse(buf_slice(&agent->unseal.ak_public), &area, &ignored) ||
+    if (!body->time || !public_area_parse(buf_slice(&agent->unseal.ak_public), &area, &ignored) ||
         !public_area_name(&area.publicArea, &name, &ignored))
         return;
     timekeeper_restore(&agent->time, body->time, name_slice(&name), &agent->unseal.time,
@@ -177,7 +176,8 @@ static void on_imported(void *arg, bool ok, const struct error *err)
     if (agent->closing)
         return;
     if (ok) {
-        log_at(LOG_INFO, "agent", "generation %llu is imported; it opens while the counter is at most %llu",
+        log_at(LOG_INFO, "agent",
+               "generation %llu is imported; it opens while the counter is at most %llu",
                number(agent->unsealing.number), number(agent->unsealing.limit));
         generation_move(&agent->current, &agent->unsealing);
         agent->confirmed = agent->raised = false;

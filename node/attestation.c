@@ -33,8 +33,8 @@ struct attestation {
     struct buf csr;
 
     struct rpc_call *call;
-    bool working;  /* the device has a job of ours */
-    bool over;     /* nothing more is done; `failure` says why, if it has a class */
+    bool working; /* the device has a job of ours */
+    bool over;    /* nothing more is done; `failure` says why, if it has a class */
     bool appraised;
     bool told;
     struct error failure;
@@ -91,7 +91,8 @@ static void on_closed(void *arg, struct rpc_call *call, const struct error *err)
         if (err)
             why = *err;
         else
-            error_set(&why, ERROR_UNAVAILABLE, "the authority ended the stream without an appraisal");
+            error_set(&why, ERROR_UNAVAILABLE,
+                      "the authority ended the stream without an appraisal");
         self->failure = why;
     }
     settle(self);
@@ -133,7 +134,8 @@ static bool pack_hello(struct attestation *self, struct error *err)
            pb_pack(&hello.base, HELLO_MAX, &self->hello_bytes, err);
 }
 
-static void on_message(void *arg, struct rpc_call *call, const Postern__V1__AttestResponse *message);
+static void on_message(void *arg, struct rpc_call *call,
+                       const Postern__V1__AttestResponse *message);
 
 static bool begin_stream(struct attestation *self, struct error *err)
 {
@@ -307,8 +309,8 @@ static bool check_evidence_hash(const struct attestation *self,
 {
     uint8_t digest[SHA256_SIZE];
     CLEANUP(buf_done) struct buf all;
-    buf_init(&all, 12 + self->hello_bytes.len + self->challenge_bytes.len +
-                       self->evidence_bytes.len);
+    buf_init(&all,
+             12 + self->hello_bytes.len + self->challenge_bytes.len + self->evidence_bytes.len);
     buf_put_prefixed(&all, buf_slice(&self->hello_bytes));
     buf_put_prefixed(&all, buf_slice(&self->challenge_bytes));
     buf_put_prefixed(&all, buf_slice(&self->evidence_bytes));

@@ -26,8 +26,8 @@ struct attestation_settings {
     struct device *device;
     struct rpc_client *client; /* without client certificate */
     const struct authority_keys *keys;
-    const char *join_token;     /* copied; null: none */
-    uint64_t generation;        /* that the node can open now; 0: none */
+    const char *join_token; /* copied; null: none */
+    uint64_t generation;    /* that the node can open now; 0: none */
 };
 
 /* What came of it. Valid during the callback, which may move parts out. */

@@ -33,14 +33,13 @@ bool cgroup_path_check(const char *path, struct error *err)
                          "expected a path below the root such as /pods/billing, found \"%s\"",
                          shown);
     if (strlen(path) >= CGROUP_PATH_SIZE)
-        return error_set(err, ERROR_INVALID, "a path of more than %zu bytes",
-                         CGROUP_PATH_SIZE - 1);
+        return error_set(err, ERROR_INVALID, "a path of more than %zu bytes", CGROUP_PATH_SIZE - 1);
     for (const char *at = path; *at;) {
         const char *segment = at + 1;
         size_t len = strcspn(segment, "/");
         if (len == 0 || is_dots(slice(segment, len)))
-            return error_set(err, ERROR_INVALID,
-                             "\"%s\" has an empty segment, \".\" or \"..\"", shown);
+            return error_set(err, ERROR_INVALID, "\"%s\" has an empty segment, \".\" or \"..\"",
+                             shown);
         at = segment + len;
     }
     for (const char *at = path; *at; at++) {

@@ -72,10 +72,9 @@ static bool check_tpm(const Postern__V1__TpmConfig *config, struct error *err)
     uint32_t index = 0;
     if (!parse_handle(config->counter_index, &index) || index < COUNTER_INDEX_FIRST ||
         index > COUNTER_INDEX_LAST)
-        return error_set_field(err, "tpm.counter_index",
-                               "expected an NV index from 0x%08x to 0x%08x, found \"%s\"",
-                               (unsigned)COUNTER_INDEX_FIRST, (unsigned)COUNTER_INDEX_LAST,
-                               config->counter_index);
+        return error_set_field(
+            err, "tpm.counter_index", "expected an NV index from 0x%08x to 0x%08x, found \"%s\"",
+            (unsigned)COUNTER_INDEX_FIRST, (unsigned)COUNTER_INDEX_LAST, config->counter_index);
     return duration_check("tpm.busy_timeout", config->busy_timeout, 1'000, 600'000, err);
 }
 
@@ -87,8 +86,8 @@ static bool check_spiffe_id(const char *field, const char *text, struct error *e
         return error_set_field(err, field, "%s", why.message);
     struct slice path = spiffe_id_path(&id);
     if (path.len == 0)
-        return error_set_field(err, field,
-                               "\"%s\" names a trust domain, and no workload in it", text);
+        return error_set_field(err, field, "\"%s\" names a trust domain, and no workload in it",
+                               text);
     const struct slice reserved = slice_str("/postern/");
     if (path.len >= reserved.len && slice_equal(slice(path.data, reserved.len), reserved))
         return error_set_field(err, field, "\"%s\": IDs below /postern/ are not for workloads",
@@ -166,8 +165,8 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-bool node_config_reloadable(const Postern__V1__NodeConfig *now,
-                            const Postern__V1__NodeConfig *next, struct error *err)
+bool node_config_reloadable(const Postern__V1__NodeConfig *now, const Postern__V1__NodeConfig *next,
+                            struct error *err)
 {
     const Postern__V1__TpmConfig *tpm = node_config_tpm(now), *next_tpm = node_config_tpm(next);
     const struct {
@@ -182,8 +181,7 @@ bool node_config_reloadable(const Postern__V1__NodeConfig *now,
         {"tpm.counter_index", tpm->counter_index, next_tpm->counter_index},
         {"tpm.busy_timeout", tpm->busy_timeout, next_tpm->busy_timeout},
         {"tpm.owner_auth_file", tpm->owner_auth_file, next_tpm->owner_auth_file},
-        {"tpm.endorsement_auth_file", tpm->endorsement_auth_file,
-         next_tpm->endorsement_auth_file},
+        {"tpm.endorsement_auth_file", tpm->endorsement_auth_file, next_tpm->endorsement_auth_file},
         {"pod_socket", now->pod_socket, next->pod_socket},
         {"join_token_file", now->join_token_file, next->join_token_file},
         {"max_offline", now->max_offline, next->max_offline},

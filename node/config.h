@@ -18,5 +18,4 @@ uint32_t node_config_counter(const Postern__V1__NodeConfig *config);
 /* INVALID, with the field, where `next` differs from `now` in anything but pods, log and drain: the
  * rest needs a restart. */
 [[nodiscard]] bool node_config_reloadable(const Postern__V1__NodeConfig *now,
-                                          const Postern__V1__NodeConfig *next,
-                                          struct error *err);
+                                          const Postern__V1__NodeConfig *next, struct error *err);

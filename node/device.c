@@ -89,8 +89,7 @@ static bool device_set_up(struct loop *loop, const struct device_settings *setti
     if (!load_auth(device->auth_path, &device->auth, err) || !tpm_new(&tpm, &device->tpm, err) ||
         !worker_new(loop, "tpm", DEVICE_QUEUE_MAX, &device->worker, err))
         return false;
-    device->counter =
-        (struct tpm_counter){.index = settings->counter_index, .auth = device->auth};
+    device->counter = (struct tpm_counter){.index = settings->counter_index, .auth = device->auth};
     device->busy_timeout_ms = settings->busy_timeout_ms;
     return true;
 }

@@ -23,7 +23,7 @@ struct device_settings {
     const char *tcti;
     const char *state_dir;
     uint32_t counter_index;
-    uint64_t busy_timeout_ms; /* for each job, from its start */
+    uint64_t busy_timeout_ms;                            /* for each job, from its start */
     const char *owner_auth_file, *endorsement_auth_file; /* null: empty passwords */
 };
 
@@ -105,7 +105,7 @@ void unseal_explain(const struct generation *generation, struct error *err);
 
 struct device_raise {
     struct device_job job;
-    uint64_t target; /* in */
+    uint64_t target;        /* in */
     uint64_t before, value; /* out */
 };
 [[nodiscard]] bool device_raise(struct device *device, struct device_raise *raise,

@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "base/secret.h"
 #include "base/buf.h"
+#include "base/secret.h"
 #include "tpmwire/pcr.h"
 
 #include "postern/v1/node.pb-c.h"

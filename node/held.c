@@ -197,16 +197,15 @@ static bool check_same(const struct packet *old, const struct packet *packet)
     return secret_equal(old->value, packet->value) && secret_equal(old->r, packet->r);
 }
 
-bool held_put_packet(struct held *held, const char *name, struct packet *packet,
-                     struct error *err)
+bool held_put_packet(struct held *held, const char *name, struct packet *packet, struct error *err)
 {
     struct held_secret *secret = held_find(held, name);
     if (!secret)
         return error_set(err, ERROR_NOT_FOUND, "no head of \"%s\" is here", name);
     struct packet *old = &secret->packet;
     int order = old->value ? compare(packet->epoch, packet->version, old->epoch, old->version) : 1;
-    if (order < 0 || compare(packet->epoch, packet->version, secret->head.epoch,
-                             secret->head.version) > 0)
+    if (order < 0 ||
+        compare(packet->epoch, packet->version, secret->head.epoch, secret->head.version) > 0)
         return error_set_reason(err, ERROR_CONFLICT, "VERSION_NOT_NEWER",
                                 "version %u.%llu of \"%s\" is not what its head asks for",
                                 packet->epoch, (unsigned long long)packet->version, name);

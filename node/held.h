@@ -15,10 +15,10 @@
 
 /* An authority that runs wild must not take the node's memory. */
 constexpr size_t HELD_SECRETS_MAX = 1024;
-constexpr size_t HELD_ALLOW_MAX = 1024;  /* SPIFFE IDs of one secret */
-constexpr size_t HELD_REASONS_MAX = 32;  /* as many as there are checks */
-constexpr size_t HELD_NAME_MAX = 256;    /* bytes of a secret's name */
-constexpr size_t HEAD_MAX = 256 * 1024;  /* bytes of a HeadBody; the slot's limit is lower */
+constexpr size_t HELD_ALLOW_MAX = 1024;   /* SPIFFE IDs of one secret */
+constexpr size_t HELD_REASONS_MAX = 32;   /* as many as there are checks */
+constexpr size_t HELD_NAME_MAX = 256;     /* bytes of a secret's name */
+constexpr size_t HEAD_MAX = 256 * 1024;   /* bytes of a HeadBody; the slot's limit is lower */
 constexpr size_t PACKET_MAX = 128 * 1024; /* bytes of either part of a packet */
 
 /* Texts of ours. */
@@ -72,8 +72,8 @@ bool held_secret_wants(const struct held_secret *secret, uint64_t generation);
 /* A moment by this machine's clocks. */
 struct moment {
     int64_t wall_ms;
-    uint64_t boot_ms;  /* clock_boot_ms of … */
-    char boot_id[40];  /* … this boot (/proc/sys/kernel/random/boot_id); empty: unknown */
+    uint64_t boot_ms; /* clock_boot_ms of … */
+    char boot_id[40]; /* … this boot (/proc/sys/kernel/random/boot_id); empty: unknown */
 };
 
 struct held {
@@ -83,15 +83,15 @@ struct held {
     /* The live set was there once since the last wipe: what is absent now does not exist. */
     bool complete;
 
-    char agent_id[33];             /* empty before the first challenge or slot */
-    Postern__V1__Verdict verdict;  /* of the last appraisal */
-    struct texts reasons;          /* of the last appraisal, "NAME: DETAIL" */
+    char agent_id[33];                /* empty before the first challenge or slot */
+    Postern__V1__Verdict verdict;     /* of the last appraisal */
+    struct texts reasons;             /* of the last appraisal, "NAME: DETAIL" */
     int64_t appraised_at, expires_at; /* of the last appraisal; 0: none */
-    int64_t affirmed_at;           /* the last one that was affirming or a warning; 0: none */
-    struct buf affirmation;        /* its AppraisalBody, for the slot */
-    struct moment affirmation_came; /* when it came */
-    int64_t contact_at;            /* last word of the authority; 0: none */
-    int64_t lost_since;            /* out of reach since; 0: within reach */
+    int64_t affirmed_at;              /* the last one that was affirming or a warning; 0: none */
+    struct buf affirmation;           /* its AppraisalBody, for the slot */
+    struct moment affirmation_came;   /* when it came */
+    int64_t contact_at;               /* last word of the authority; 0: none */
+    int64_t lost_since;               /* out of reach since; 0: within reach */
 };
 
 /* Nothing held, the authority not yet reached. */

@@ -53,8 +53,7 @@ static const char *resolve(const struct daemon_run *run, const char *path, struc
     return text.len > 0 ? (const char *)text.data : path;
 }
 
-static bool start_agent(struct node *node, const Postern__V1__NodeConfig *config,
-                        struct error *err)
+static bool start_agent(struct node *node, const Postern__V1__NodeConfig *config, struct error *err)
 {
     const Postern__V1__TpmConfig *tpm = node_config_tpm(config);
     CLEANUP(buf_done) struct buf trust_path = {0};
@@ -69,15 +68,16 @@ static bool start_agent(struct node *node, const Postern__V1__NodeConfig *config
         .state_dir = config->state_dir,
         .join_token_file = resolve(node->run, config->join_token_file, &token_path),
         .max_offline_ms = duration_ms(config->max_offline),
-        .device = {
-            .tcti = tpm->tcti,
-            .state_dir = config->state_dir,
-            .counter_index = node_config_counter(config),
-            .busy_timeout_ms = duration_ms(tpm->busy_timeout),
-            .owner_auth_file = resolve(node->run, tpm->owner_auth_file, &owner_path),
-            .endorsement_auth_file =
-                resolve(node->run, tpm->endorsement_auth_file, &endorsement_path),
-        },
+        .device =
+            {
+                .tcti = tpm->tcti,
+                .state_dir = config->state_dir,
+                .counter_index = node_config_counter(config),
+                .busy_timeout_ms = duration_ms(tpm->busy_timeout),
+                .owner_auth_file = resolve(node->run, tpm->owner_auth_file, &owner_path),
+                .endorsement_auth_file =
+                    resolve(node->run, tpm->endorsement_auth_file, &endorsement_path),
+            },
         .changed = on_changed,
         .changed_arg = node,
     };
@@ -134,7 +134,8 @@ int main(int argc, char **argv)
 {
     static const struct daemon node = {
         .name = "postern-node",
-        .summary = "Postern's node agent: attests the node by its TPM, and holds what pods may have.",
+        .summary =
+            "Postern's node agent: attests the node by its TPM, and holds what pods may have.",
         .default_config = "/etc/postern/node.yaml",
         .config = &postern__v1__node_config__descriptor,
         .check = node_config_check,

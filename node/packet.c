@@ -9,8 +9,7 @@
 
 /* ---- Requests ---- */
 
-static bool fill_header(const struct requester *requester,
-                        uint8_t nonce[static REQUEST_NONCE_SIZE],
+static bool fill_header(const struct requester *requester, uint8_t nonce[static REQUEST_NONCE_SIZE],
                         Postern__V1__RequestHeader *header, struct error *err)
 {
     if (!random_bytes(nonce, REQUEST_NONCE_SIZE, err))
@@ -22,9 +21,8 @@ static bool fill_header(const struct requester *requester,
     return true;
 }
 
-bool request_fetch(const struct requester *requester, const char *name,
-                   const struct packet *held, uint8_t ret_nonce[static REQUEST_NONCE_SIZE],
-                   struct buf *ret, struct error *err)
+bool request_fetch(const struct requester *requester, const char *name, const struct packet *held,
+                   uint8_t ret_nonce[static REQUEST_NONCE_SIZE], struct buf *ret, struct error *err)
 {
     uint8_t nonce[REQUEST_NONCE_SIZE];
     Postern__V1__RequestHeader header = POSTERN__V1__REQUEST_HEADER__INIT;
@@ -59,8 +57,8 @@ bool request_confirm_version(const struct requester *requester, const struct hel
     Postern__V1__ConfirmBody body = POSTERN__V1__CONFIRM_BODY__INIT;
     Postern__V1__ConfirmedVersion version = POSTERN__V1__CONFIRMED_VERSION__INIT;
     if (!fill_header(requester, nonce, &header, err) ||
-        !commitment_compute(&name, secret_slice(packet->r), secret_slice(packet->value),
-                            commitment, err))
+        !commitment_compute(&name, secret_slice(packet->r), secret_slice(packet->value), commitment,
+                            err))
         return false;
     version.name = secret->head.name;
     version.epoch = packet->epoch;
@@ -226,8 +224,8 @@ bool packet_open(const struct packet_expected *expected, const Postern__V1__Pack
         return false;
     const Postern__V1__PacketHeader *header = (const Postern__V1__PacketHeader *)message;
     return check_header(expected, header, err) &&
-           open_plain(bytes(packet->header), bytes(packet->ciphertext), header,
-                      expected->node_key, ret, err);
+           open_plain(bytes(packet->header), bytes(packet->ciphertext), header, expected->node_key,
+                      ret, err);
 }
 
 bool packet_reopen(struct slice header, struct slice ciphertext, const struct secret *node_key,

@@ -48,8 +48,8 @@ struct packet_expected {
 
 /* A head: verifies both signatures, then reads it. UNAUTHENTICATED, INVALID. */
 [[nodiscard]] bool head_read(const struct authority_keys *keys,
-                             const Postern__V1__SecretHead *message, int64_t now,
-                             struct head *ret, struct error *err);
+                             const Postern__V1__SecretHead *message, int64_t now, struct head *ret,
+                             struct error *err);
 /* The same from a slot, whose seal has vouched for it. */
 [[nodiscard]] bool head_parse(struct slice body, struct head *ret, struct error *err);
 
@@ -64,8 +64,8 @@ struct packet_expected {
 /* The same from a slot, whose seal has vouched for it. `ret_name` (freed by mem_free) is the name in
  * its header. */
 [[nodiscard]] bool packet_reopen(struct slice header, struct slice ciphertext,
-                                 const struct secret *node_key, struct packet *ret,
-                                 char **ret_name, struct error *err);
+                                 const struct secret *node_key, struct packet *ret, char **ret_name,
+                                 struct error *err);
 /* SHA-256 of the prefixed parts: what a sealed state lists. */
 [[nodiscard]] bool packet_hash(struct slice header, struct slice ciphertext,
                                uint8_t ret[static SHA256_SIZE], struct error *err);

@@ -308,8 +308,8 @@ static void fetch_secret(void *arg, struct rpc_call *call,
     const struct packet *packet = &secret->packet;
     response.name = secret->head.name;
     /* Packed from where it lies: no copy of ours. */
-    response.value = (ProtobufCBinaryData){.data = secret_data(packet->value),
-                                           .len = secret_len(packet->value)};
+    response.value =
+        (ProtobufCBinaryData){.data = secret_data(packet->value), .len = secret_len(packet->value)};
     response.epoch = packet->epoch;
     response.version = packet->version;
     response.degraded_since =
@@ -383,8 +383,7 @@ static bool serve(struct pods *pods, const char *socket, struct error *err)
     const struct rpc_server_options options = {.limits = {.concurrent_calls = CALLS_MAX}};
     listen.address.kind = ADDRESS_UNIX;
     mem_copy(listen.address.host, socket, strlen(socket));
-    return make_folder(socket, err) &&
-           rpc_server_new(pods->loop, &options, &pods->server, err) &&
+    return make_folder(socket, err) && rpc_server_new(pods->loop, &options, &pods->server, err) &&
            rpc_health_new(pods->server, &pods->health, err) &&
            rpc_health_set(pods->health, "", true, err) &&
            rpc_health_set(pods->health, pod_service_definition.name, true, err) &&

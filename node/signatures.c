@@ -68,7 +68,7 @@ static bool public_key(const X509 *certificate, struct buf *ret_spki, struct key
 }
 
 /* Adds the anchors whose keys are of kinds[i] as the domain's bundle. */
-static bool add_anchors(struct authority_keys *keys, size_t i, STACK_OF(X509) *anchors,
+static bool add_anchors(struct authority_keys *keys, size_t i, STACK_OF(X509) * anchors,
                         struct slice domain, struct error *err)
 {
     CLEANUP(buf_done) struct buf pem;
@@ -79,8 +79,7 @@ static bool add_anchors(struct authority_keys *keys, size_t i, STACK_OF(X509) *a
         buf_init(&spki, SPKI_MAX);
         if (!public_key(sk_X509_value(anchors, at), &spki, &key, err))
             return false;
-        if (key_kind(key) == kinds[i] &&
-            !certificate_to_pem(sk_X509_value(anchors, at), &pem, err))
+        if (key_kind(key) == kinds[i] && !certificate_to_pem(sk_X509_value(anchors, at), &pem, err))
             return false;
     }
     if (pem.len == 0)
@@ -201,8 +200,7 @@ static bool verify_kind(const struct signed_message *message, const struct signe
 }
 
 static bool verify_all(const struct authority_keys *keys, const struct signed_message *message,
-                       struct signer *signers, size_t *signer_count, int64_t now,
-                       struct error *err)
+                       struct signer *signers, size_t *signer_count, int64_t now, struct error *err)
 {
     CLEANUP(buf_done) struct buf bytes = {0};
     for (size_t i = 0; i < message->certificate_count; i++) {

@@ -197,8 +197,8 @@ static ProtobufCBinaryData bytes_of(const struct buf *buf)
 }
 
 static bool pack_header(const struct generation *generation, const char *agent_id,
-                        uint64_t sequence, uint8_t salt[static ENVELOPE_SALT_SIZE],
-                        struct buf *ret, struct error *err)
+                        uint64_t sequence, uint8_t salt[static ENVELOPE_SALT_SIZE], struct buf *ret,
+                        struct error *err)
 {
     Postern__V1__SlotHeader header = POSTERN__V1__SLOT_HEADER__INIT;
     Postern__V1__SealedPcrs seal[PCR_BANKS_MAX];

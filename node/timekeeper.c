@@ -30,8 +30,7 @@ int64_t timekeeper_authority(const struct timekeeper *keeper, int64_t wall_ms, u
 {
     if (!keeper->known)
         return wall_ms;
-    return later(keeper->authority_ms,
-                 boot_ms > keeper->boot_ms ? boot_ms - keeper->boot_ms : 0);
+    return later(keeper->authority_ms, boot_ms > keeper->boot_ms ? boot_ms - keeper->boot_ms : 0);
 }
 
 int64_t timekeeper_now(const struct timekeeper *keeper, int64_t wall_ms, uint64_t boot_ms)

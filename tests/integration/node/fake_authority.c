@@ -98,8 +98,8 @@ static void sign(const struct fake_authority *fake, const char *tag, const struc
         if (i == 1 && fake->lie == FAKE_WRONG_SIGNATURE)
             buf_put_u8(&all, 0);
         assert_ok(key_sign(fake->signer_key[i], buf_slice(&all), &ret->signature[i], &err));
-        const X509 *signer = i == 1 && fake->lie == FAKE_CROSSED_CA ? fake->crossed
-                                                                    : fake->signer[i];
+        const X509 *signer =
+            i == 1 && fake->lie == FAKE_CROSSED_CA ? fake->crossed : fake->signer[i];
         assert_ok(certificate_to_der(signer, &ret->certificate[i], &err));
         ret->certificates[i] = data_of(buf_slice(&ret->certificate[i]));
         ret->message[i] = (Postern__V1__Signature)POSTERN__V1__SIGNATURE__INIT;
@@ -221,8 +221,8 @@ static void make_generation(struct fake_authority *fake, const Postern__V1__Evid
                               ? fake->limit[fake->confirmed] + 1
                               : fake->counter;
     assert_ok(pcr_composite_digest(TPM2_ALG_SHA256, &seal, values, &composite, &err));
-    assert_ok(node_key_policy(&seal, &composite, &fake->identity.counter_name,
-                              fake->limit[number], &policy, &err));
+    assert_ok(node_key_policy(&seal, &composite, &fake->identity.counter_name, fake->limit[number],
+                              &policy, &err));
     assert_ok(secret_random(NODE_KEY_SIZE, &fake->node_key[number], &err));
     assert_ok(import_blob_make(&fake->identity.wrap.publicArea, fake->node_key[number], &policy,
                                &public, &duplicate, &seed, &err));
@@ -483,8 +483,8 @@ static void fetch(void *arg, struct rpc_call *call, const Postern__V1__FetchRequ
     header.name = body->name;
     header.epoch = 1;
     header.version = secret->version;
-    header.request_nonce = fake->lie == FAKE_PACKET_OF_OTHER_REQUEST ? data_of(SLICE_OF(other))
-                                                                     : body->header->nonce;
+    header.request_nonce =
+        fake->lie == FAKE_PACKET_OF_OTHER_REQUEST ? data_of(SLICE_OF(other)) : body->header->nonce;
     header.salt = data_of(SLICE_OF(salt));
     plain.r = data_of(SLICE_OF(r));
     plain.value = data_of(slice_str(secret->value));

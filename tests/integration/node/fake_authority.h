@@ -63,7 +63,7 @@ struct fake_authority {
     struct buf offer_body[FAKE_GENERATIONS_MAX];
     unsigned appraisals, fetches, version_confirms;
     uint64_t confirmed; /* generation */
-    char token[64]; /* the last that came */
+    char token[64];     /* the last that came */
     unsigned tokens;
     struct rpc_call *watch;
 

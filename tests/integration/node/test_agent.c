@@ -15,8 +15,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char pod[] = "spiffe://test.example/ns/shop/sa/billing";
@@ -89,12 +89,13 @@ static void agent_up(struct scene *scene)
         .state_dir = scene->state_dir,
         .join_token_file = scene->token_file,
         .max_offline_ms = 86'400'000,
-        .device = {
-            .tcti = scene->chip.tcti,
-            .state_dir = scene->state_dir,
-            .counter_index = 0x01800050,
-            .busy_timeout_ms = 10'000,
-        },
+        .device =
+            {
+                .tcti = scene->chip.tcti,
+                .state_dir = scene->state_dir,
+                .counter_index = 0x01800050,
+                .busy_timeout_ms = 10'000,
+            },
         .changed = on_changed,
         .changed_arg = scene,
     };
@@ -150,7 +151,7 @@ static int down(void **state)
 }
 
 /* What the pod gets now; NONE and the value, or the reason. */
-static bool gets(struct scene *scene, const char *name, const char *value)
+static bool pod_gets(struct scene *scene, const char *name, const char *value)
 {
     const struct held_secret *secret;
     struct error why;
@@ -178,25 +179,25 @@ static size_t slots_on_disk(struct scene *scene, uint64_t generation)
 
 static bool is_settled_1(struct scene *scene)
 {
-    return gets(scene, "db", "swordfish") && scene->fake.confirmed == 1 &&
+    return pod_gets(scene, "db", "swordfish") && scene->fake.confirmed == 1 &&
            scene->fake.version_confirms >= 1 && slots_on_disk(scene, 1) == 2 &&
            scene->fake.appraisals >= 2;
 }
 
 static bool is_settled_2(struct scene *scene)
 {
-    return gets(scene, "db", "swordfish") && scene->fake.confirmed == 2 &&
+    return pod_gets(scene, "db", "swordfish") && scene->fake.confirmed == 2 &&
            slots_on_disk(scene, 2) == 2 && scene->fake.counter == scene->fake.limit[2];
 }
 
 static bool has_second(struct scene *scene)
 {
-    return gets(scene, "db", "second") && scene->fake.version_confirms >= 2;
+    return pod_gets(scene, "db", "second") && scene->fake.version_confirms >= 2;
 }
 
 static bool has_first(struct scene *scene)
 {
-    return gets(scene, "db", "swordfish");
+    return pod_gets(scene, "db", "swordfish");
 }
 
 static bool is_gone(struct scene *scene)
@@ -393,8 +394,8 @@ static void heads_and_packets_that_lie_are_refused(void **state)
     assert_true(has_first(scene));
     scene->fake.lie = FAKE_PACKET_OF_OTHER_REQUEST;
     scene->fake.fetches = 0;
-    scene->fake.secret[0] = (struct fake_secret){
-        .name = "db", .value = "second", .allow = pod, .seq = 3, .version = 2};
+    scene->fake.secret[0] =
+        (struct fake_secret){.name = "db", .value = "second", .allow = pod, .seq = 3, .version = 2};
     fake_push(&scene->fake, 0);
     AWAIT(scene, was_fetched);
     assert_false(await_for(scene, never, 300));
@@ -503,8 +504,7 @@ static void serve_pods(struct scene *scene, const char *cgroup)
     assert_null(strstr(scene->answer_error.message, cgroup));
 
     map(scene, cgroup);
-    scene->attach =
-        pod_service_attach(scene->client, nullptr, &attach, on_state, &events, scene);
+    scene->attach = pod_service_attach(scene->client, nullptr, &attach, on_state, &events, scene);
     AWAIT(scene, is_attached);
     assert_string_equal(scene->attached_as, pod);
     ask(scene, "db");

@@ -4,13 +4,13 @@
 #include "cgroup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 static void parses_the_v2_line(void **state)
@@ -94,11 +94,12 @@ static void reads_the_pid_of_a_pidfd(void **state)
     (void)state;
     pid_t pid = -7;
     struct error err = {0};
-    assert_ok(pidfd_parse(slice_str("pos:\t0\nflags:\t02\nPid:\t1234\nNSpid:\t1234\n"), &pid, &err));
+    assert_ok(
+        pidfd_parse(slice_str("pos:\t0\nflags:\t02\nPid:\t1234\nNSpid:\t1234\n"), &pid, &err));
     assert_int_equal(pid, 1234);
     static const char *const bad[] = {
-        "", "pos:\t0\n", "Pid:\t-1\n", "Pid:\t0\n", "Pid:\t99999999999999999999\n", "Pid:\t\n",
-        "Pid:\t12x\n", "NSpid:\t5\n", "Pid: 5\n",
+        "",         "pos:\t0\n",   "Pid:\t-1\n",  "Pid:\t0\n", "Pid:\t99999999999999999999\n",
+        "Pid:\t\n", "Pid:\t12x\n", "NSpid:\t5\n", "Pid: 5\n",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         pid = -7;

@@ -101,14 +101,13 @@ static void release_is_decided_by_a_table(void **state)
         {"another that may", NOTHING, "spiffe://x/c", "db", APPRAISED, ERROR_NONE, ""},
         {"after the appraisal's end", NOTHING, "spiffe://x/a", "db", EXPIRES + 1, ERROR_NONE, ""},
         {"with a warning", WARNED, "spiffe://x/a", "db", APPRAISED, ERROR_NONE, ""},
-        {"unknown", NOTHING, "spiffe://x/a", "other", APPRAISED, ERROR_NOT_FOUND,
-         "SECRET_UNKNOWN"},
+        {"unknown", NOTHING, "spiffe://x/a", "other", APPRAISED, ERROR_NOT_FOUND, "SECRET_UNKNOWN"},
         {"not allowed", NOTHING, "spiffe://x/b", "db", APPRAISED, ERROR_NOT_FOUND,
          "SECRET_UNKNOWN"},
         {"a prefix is nobody", NOTHING, "spiffe://x/", "db", APPRAISED, ERROR_NOT_FOUND,
          "SECRET_UNKNOWN"},
-        {"the last moment offline", NOTHING, "spiffe://x/a", "db",
-         APPRAISED + (int64_t)OFFLINE - 1, ERROR_NONE, ""},
+        {"the last moment offline", NOTHING, "spiffe://x/a", "db", APPRAISED + (int64_t)OFFLINE - 1,
+         ERROR_NONE, ""},
         {"too long offline", NOTHING, "spiffe://x/a", "db", APPRAISED + (int64_t)OFFLINE,
          ERROR_UNAVAILABLE, "OFFLINE_TOO_LONG"},
         {"nothing known", EMPTY, "spiffe://x/a", "db", APPRAISED, ERROR_UNAVAILABLE,
@@ -169,8 +168,7 @@ static void release_is_decided_by_a_table(void **state)
             assert_int_equal(held.count, 0); /* wiped at once */
         const struct held_secret *secret = POISON;
         err = (struct error){0};
-        bool ok =
-            held_release(&held, cases[i].id, cases[i].name, cases[i].now, &secret, &err);
+        bool ok = held_release(&held, cases[i].id, cases[i].name, cases[i].now, &secret, &err);
         if (ok != (cases[i].class == ERROR_NONE) || err.class != cases[i].class ||
             strcmp(err.reason, cases[i].reason) != 0)
             fail_msg("%s: %s (%s)", cases[i].what, error_class_name(err.class), err.message);
