@@ -101,9 +101,23 @@ enum attest_outcome check_recorded(struct attest_view *view, struct error *why)
 
 /* ---- Counter ---- */
 
+/* A node may define any number of counters. One that shows another than its generation is bound to
+ * could leave that one as it is, and with it every generation that was to be retired. */
+static bool is_another_counter(const struct attest_view *view)
+{
+    const struct attest_record *record = view->in->record;
+    return record->has_generation && record->counter_name.size != 0 && !was_cleared(view) &&
+           !name_equal(&record->counter_name, &view->in->identity->counter_name);
+}
+
 enum attest_outcome check_counter_value(struct attest_view *view, struct error *why)
 {
     const struct attest_record *record = view->in->record;
+    if (is_another_counter(view)) {
+        error_set(why, ERROR_DENIED,
+                  "the counter is another than the one that the confirmed generation is bound to");
+        return ATTEST_FAIL;
+    }
     bool fresh = was_cleared(view) && view->counter >= record->limit;
     if (!record->has_generation || fresh || view->counter == record->limit)
         return ATTEST_PASS;

@@ -40,7 +40,7 @@ const struct attest_check attest_checks[] = {
     {23, "firmware", "the TPM's firmware is not older than the policy's floor", false,
      check_firmware},
     {36, "recorded", "policy and evidence are recorded by their hashes", false, check_recorded},
-    {37, "counter-value", "the counter is at the confirmed generation's limit", false,
+    {37, "counter-value", "the confirmed generation's counter is at its limit", false,
      check_counter_value},
     {38, "counter-area", "the AK certifies the counter, and it is what we ask for", false,
      check_counter_area},

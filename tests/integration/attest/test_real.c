@@ -122,6 +122,7 @@ static void record(const struct talk *talk)
     f.record.clear_accepted = false;
     f.record.has_generation = true;
     f.record.limit = f.appraisal.counter;
+    f.record.counter_name = talk->identity.counter_name;
 }
 
 /* A whole conversation with the TPM; `change` may alter the case before it is judged. */
@@ -421,6 +422,26 @@ static void a_blown_fuse_is_seen(void **state)
     expect(AFFIRMING, true);
 }
 
+/* A second index of the same shape, so that the first need not move. */
+static void a_second_counter_is_seen(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    struct talk talk;
+    const struct tpm_counter first = f.agent.counter;
+    f.agent.counter.index++;
+    agent_begin(&f.agent);
+    assert_ok(tpm_counter_make(f.agent.tpm, &f.agent.counter, &err));
+    tpm_end(f.agent.tpm);
+    attest(nullptr);
+    expect_only(37, true);
+    f.agent.counter = first;
+    converse(&talk, nullptr);
+    expect(AFFIRMING, true);
+    record(&talk);
+    talk_done(&talk);
+}
+
 /* TPM2_Clear with the empty lockout auth. */
 static void clear_tpm(void)
 {
@@ -470,6 +491,7 @@ int main(void)
         cmocka_unit_test(a_changed_boot_is_named),
         cmocka_unit_test(it_quotes_what_was_asked),
         cmocka_unit_test(a_blown_fuse_is_seen),
+        cmocka_unit_test(a_second_counter_is_seen),
         cmocka_unit_test(a_clear_needs_the_operators_word),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -555,6 +555,17 @@ static void counter_below_after_clear(struct scene *scene)
     counter_at(scene);
 }
 
+static void counter_is_another(struct scene *scene)
+{
+    scene->record.counter_name = other_name;
+}
+
+static void counter_is_another_with_a_stale_word(struct scene *scene)
+{
+    scene->record.clear_accepted = true;
+    counter_is_another(scene);
+}
+
 static void counter_attribute(struct scene *scene)
 {
     scene->counter.attributes ^= (TPMA_NV)scene->arg;
@@ -883,6 +894,12 @@ const struct lie lies[] = {
      .says = "beyond its limit"},
     {"the counter went back in a clear", .before_signing = counter_below_after_clear,
      .arg = SCENE_LIMIT - 2, .checks = {37}, .says = "can't go back"},
+
+    {"a second counter", .at_last = counter_is_another, .checks = {37},
+     .says = "another than the one"},
+    {"a second counter, excused for a clear that was not",
+     .at_last = counter_is_another_with_a_stale_word, .checks = {37},
+     .says = "another than the one"},
 
     {"a counter that the owner writes", .before_hello = counter_attribute,
      .arg = TPMA_NV_OWNERWRITE, .checks = {38}, .says = "attributes"},

@@ -195,6 +195,7 @@ void scene_hello(struct scene *scene)
         .clock_ms = CLOCK_MS - 1,
         .has_generation = true,
         .limit = SCENE_LIMIT,
+        .counter_name = scene->identity.counter_name,
     };
 }
 

@@ -307,6 +307,9 @@ static void clocks_that_are_no_lie(void **state)
          clock->resetCount = 0; clock->restartCount = 0; clock->clock = 1;
          scene.parts[PART_COUNTER].attested.attested.nv.nvContents.buffer[7] = SCENE_LIMIT + 3,
          scene.record.clear_accepted = true; scene.record.wrap_name.name[5] ^= 1);
+    /* … perhaps at another index. */
+    PLAY(, , , scene.record.clear_accepted = true; scene.record.wrap_name.name[5] ^= 1;
+         scene.record.counter_name.name[5] ^= 1);
     PLAY(, , scene.parts[PART_QUOTE].attested.clockInfo.clock = 1,
          scene.record.clear_accepted = true; scene.record.wrap_name.name[5] ^= 1);
 }
