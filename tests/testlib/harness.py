@@ -64,7 +64,7 @@ def run(argv, check=True, **options):
 
 
 def cgroup_mount():
-    for line in open("/proc/self/mounts", encoding="utf-8"):
+    for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
         if kind == "cgroup2":
             return pathlib.Path(place)

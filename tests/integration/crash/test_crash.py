@@ -88,7 +88,7 @@ class Crash(unittest.TestCase):
     def kill_many(self, thing, hit):
         """`hit` says, right after the kill, whether it came inside a write."""
         generator = random.Random(f"{SEED} {thing.process.name}")
-        inside = 0
+        inside = unacknowledged = 0
         duration = 1.0  # seconds from a put until the node has confirmed it: measured below
         for number in range(KILLS):
             writer = Writer(self.stage, self.allow, self.next)
@@ -107,13 +107,16 @@ class Crash(unittest.TestCase):
             self.assertLess(value, writer.next, f"kill {number}: a value that nobody put")
             # Whatever was decided stays decided.
             self.assertEqual(self.read(), value)
-            self.next = value + 1 if value >= writer.next else writer.next
+            # In force, though nobody was told: the kill came between commit and acknowledgement.
+            unacknowledged += writer.acknowledged is None or value > writer.acknowledged
+            self.next = writer.next
             # The floor of the next round: what is read now was either acknowledged or is in force.
             self.stage.authority.put_secret(NAME, f"value {self.next}", self.allow)
             self.assertEqual(self.settle(), self.next)
             self.next += 1
             duration = max(0.3, min(3.0, (time.monotonic() - began) / 3))
-        print(f"{thing.process.name}: {KILLS} kills, {inside} inside a write", flush=True)
+        print(f"{thing.process.name}: {KILLS} kills, {inside} inside a write, {unacknowledged} of them "
+              "between commit and acknowledgement", flush=True)
         self.assertGreater(inside, 0)
 
     def test_authority(self):
