@@ -31,8 +31,8 @@ static bool has_bank(const struct pcr_selection *selection, uint32_t bank)
 }
 
 /* Each bank once: with one twice, a value could be counted where another is looked up. */
-static bool read_selection(const char *field, Postern__V1__PcrSelection *const *banks,
-                           size_t count, struct pcr_selection *ret, struct error *err)
+static bool read_selection(const char *field, Postern__V1__PcrSelection *const *banks, size_t count,
+                           struct pcr_selection *ret, struct error *err)
 {
     if (count == 0 || count > PCR_BANKS_MAX)
         return error_set_field(err, field, "expected 1 to %zu banks, found %zu", PCR_BANKS_MAX,
@@ -44,8 +44,7 @@ static bool read_selection(const char *field, Postern__V1__PcrSelection *const *
                                    banks[i]->bank, banks[i]->mask);
         if (has_bank(ret, banks[i]->bank))
             return error_set_field(err, field, "bank 0x%x is there twice", banks[i]->bank);
-        ret->bank[ret->count++] =
-            (struct pcr_bank){(TPMI_ALG_HASH)banks[i]->bank, banks[i]->mask};
+        ret->bank[ret->count++] = (struct pcr_bank){(TPMI_ALG_HASH)banks[i]->bank, banks[i]->mask};
     }
     return true;
 }
@@ -55,8 +54,8 @@ static bool read_values(const Postern__V1__Evidence *evidence, struct pcr_values
 {
     Postern__V1__PcrSelection *banks[PCR_BANKS_MAX] = {nullptr};
     if (evidence->n_pcrs > PCR_BANKS_MAX)
-        return error_set_field(err, "pcrs", "expected at most %zu banks, found %zu",
-                               PCR_BANKS_MAX, evidence->n_pcrs);
+        return error_set_field(err, "pcrs", "expected at most %zu banks, found %zu", PCR_BANKS_MAX,
+                               evidence->n_pcrs);
     for (size_t i = 0; i < evidence->n_pcrs; i++) {
         if (!evidence->pcrs[i]->selection)
             return error_set_field(err, "pcrs", "a bank without its selection");
@@ -123,8 +122,8 @@ static void add_reason(struct appraisal *appraisal, const struct attest_check *c
                        enum attest_outcome outcome, const struct error *why)
 {
     struct attest_reason *reason = &appraisal->reasons[appraisal->reason_count++];
-    *reason = (struct attest_reason){.check = check->number, .name = check->name,
-                                     .outcome = outcome};
+    *reason =
+        (struct attest_reason){.check = check->number, .name = check->name, .outcome = outcome};
     text_show(slice_str(why->message), reason->detail, sizeof(reason->detail));
 }
 
@@ -148,8 +147,8 @@ bool attest_is_ours(const struct error *why)
     return why->class == ERROR_EXHAUSTED || why->class == ERROR_INTERNAL;
 }
 
-bool attest_appraise_without(const struct attest_case *in, uint64_t disabled,
-                             struct appraisal *ret, struct error *err)
+bool attest_appraise_without(const struct attest_case *in, uint64_t disabled, struct appraisal *ret,
+                             struct error *err)
 {
     CLEANUP(mem_free_at) struct attest_view *view = mem_new(1, sizeof(*view));
     CLEANUP(mem_free_at) struct appraisal *appraisal = mem_new(1, sizeof(*appraisal));

@@ -26,17 +26,17 @@ enum attest_outcome {
 /* What the authority knows of this agent_id. All zeros: never seen. */
 struct attest_record {
     bool known;
-    bool admitted;       /* by an operator or a token, in an earlier appraisal */
-    bool denied;         /* by an operator; no token helps */
-    TPM2B_NAME ek_name;  /* as first seen */
-    TPM2B_NAME ak_name;  /* size 0, or the AK that was proven to live beside this EK */
+    bool admitted;      /* by an operator or a token, in an earlier appraisal */
+    bool denied;        /* by an operator; no token helps */
+    TPM2B_NAME ek_name; /* as first seen */
+    TPM2B_NAME ak_name; /* size 0, or the AK that was proven to live beside this EK */
     uint32_t reset_count;
     uint32_t restart_count;
     uint64_t clock_ms;
-    bool has_clock;      /* the three above are from an earlier quote */
+    bool has_clock;       /* the three above are from an earlier quote */
     TPM2B_NAME wrap_name; /* size 0, or of the last recorded appraisal: changes with TPM2_Clear */
-    bool clear_accepted; /* an operator knows that this TPM was cleared */
-    bool has_generation; /* `limit` is that of the newest generation that the node confirmed */
+    bool clear_accepted;  /* an operator knows that this TPM was cleared */
+    bool has_generation;  /* `limit` is that of the newest generation that the node confirmed */
     uint64_t limit;
     TPM2B_NAME counter_name; /* … and the counter that it is bound to; size 0: not compared */
 };

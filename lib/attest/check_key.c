@@ -81,8 +81,7 @@ enum attest_outcome check_ek_certificate_key(struct attest_view *view, struct er
 {
     const Postern__V1__Hello *hello = view->in->hello;
     struct slice leaf = slice(hello->ek_certificate.data, hello->ek_certificate.len);
-    if (leaf.len == 0 ||
-        ek_certificate_fits(leaf, &view->in->identity->ek.publicArea, why))
+    if (leaf.len == 0 || ek_certificate_fits(leaf, &view->in->identity->ek.publicArea, why))
         return ATTEST_PASS;
     return ATTEST_FAIL;
 }
@@ -225,7 +224,7 @@ enum attest_outcome check_certified_keys(struct attest_view *view, struct error 
     const struct attest_identity *id = view->in->identity;
     bool ok = certified(view, &view->certify_wrap, "WRAP", &id->wrap, &id->wrap_name,
                         KEY_WRAP_ECC_P256, KEY_WRAP_RSA_2048, why) &&
-              certified(view, &view->certify_req, "REQ", &id->req, &id->req_name,
-                        KEY_REQ_ECC_P256, KEY_REQ_ECC_P256, why);
+              certified(view, &view->certify_req, "REQ", &id->req, &id->req_name, KEY_REQ_ECC_P256,
+                        KEY_REQ_ECC_P256, why);
     return ok ? ATTEST_PASS : ATTEST_FAIL;
 }

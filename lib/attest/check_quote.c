@@ -13,8 +13,7 @@ static bool signed_by_ak(const struct attest_view *view, const struct attest_sig
                          struct error *why)
 {
     TPM2B_NAME expected;
-    if (!name_qualified_primary(TPM2_RH_ENDORSEMENT, &view->in->identity->ak_name, &expected,
-                                why))
+    if (!name_qualified_primary(TPM2_RH_ENDORSEMENT, &view->in->identity->ak_name, &expected, why))
         return false;
     if (name_equal(&part->attested.qualifiedSigner, &expected))
         return true;
@@ -79,9 +78,7 @@ bool attest_bound(const struct attest_view *view, const struct attest_signed *pa
         .hello = in->hello_bytes,
         .exporter = in->exporter,
     };
-    enum binding_kind kind = quote     ? BINDING_QUOTE
-                             : counter ? BINDING_COUNTER
-                                       : BINDING_CERTIFY;
+    enum binding_kind kind = quote ? BINDING_QUOTE : counter ? BINDING_COUNTER : BINDING_CERTIFY;
     uint8_t expected[SHA256_SIZE];
     if (!binding_digest(kind, &binding, expected, why))
         return false;

@@ -5,8 +5,7 @@
 const struct attest_check attest_checks[] = {
     {1, "ek-trust", "the EK is vouched for in a way that the policy accepts", false,
      check_ek_trusted},
-    {2, "ek-certificate-key", "the EK certificate is for this EK", false,
-     check_ek_certificate_key},
+    {2, "ek-certificate-key", "the EK certificate is for this EK", false, check_ek_certificate_key},
     {3, "ek-template", "the EK is a TCG endorsement key", true, check_ek_template},
     {4, "admission", "the agent has one EK, and somebody admitted it under a policy", false,
      check_admitted},

@@ -24,7 +24,7 @@ struct attest_view {
     struct pcr_values values;
     uint64_t counter;
     Postern__V1__EkTrust ek_trust; /* set by check 1 */
-    bool impostor; /* set by check 4: the agent is recorded with another EK */
+    bool impostor;                 /* set by check 4: the agent is recorded with another EK */
 };
 
 struct attest_check {

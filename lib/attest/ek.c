@@ -50,7 +50,8 @@ constexpr int CHAIN_SECURITY_LEVEL = 2;
 static bool add_roots(BIO *text, X509_STORE *store, struct error *err)
 {
     for (size_t count = 0;; count++) {
-        CLEANUP(x509_free_at) X509 *certificate = PEM_read_bio_X509(text, nullptr, nullptr, nullptr);
+        CLEANUP(x509_free_at) X509 *certificate =
+            PEM_read_bio_X509(text, nullptr, nullptr, nullptr);
         unsigned long code = ERR_peek_last_error();
         bool at_end = !certificate && ERR_GET_LIB(code) == ERR_LIB_PEM &&
                       ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
@@ -97,8 +98,7 @@ struct ek_roots *ek_roots_free(struct ek_roots *roots)
 
 static bool has_ek_usage(X509 *certificate)
 {
-    EXTENDED_KEY_USAGE *usages =
-        X509_get_ext_d2i(certificate, NID_ext_key_usage, nullptr, nullptr);
+    EXTENDED_KEY_USAGE *usages = X509_get_ext_d2i(certificate, NID_ext_key_usage, nullptr, nullptr);
     ASN1_OBJECT *wanted = OBJ_txt2obj(ek_usage_oid, 1);
     bool found = false;
     for (int i = 0; wanted && i < sk_ASN1_OBJECT_num(usages); i++)
@@ -109,7 +109,7 @@ static bool has_ek_usage(X509 *certificate)
     return found;
 }
 
-static bool verify_path(const struct ek_roots *roots, X509 *leaf, STACK_OF(X509) *others,
+static bool verify_path(const struct ek_roots *roots, X509 *leaf, STACK_OF(X509) * others,
                         int64_t now_ms, struct error *err)
 {
     X509_STORE_CTX *context = X509_STORE_CTX_new();
@@ -117,8 +117,7 @@ static bool verify_path(const struct ek_roots *roots, X509 *leaf, STACK_OF(X509)
     if (ok) {
         X509_STORE_CTX_set_time(context, 0, (time_t)(now_ms / 1000));
         X509_STORE_CTX_set_depth(context, (int)EK_CHAIN_PARTS_MAX);
-        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context),
-                                         CHAIN_SECURITY_LEVEL);
+        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(context), CHAIN_SECURITY_LEVEL);
         ok = X509_verify_cert(context) == 1;
         int reason = X509_STORE_CTX_get_error(context);
         if (!ok && reason == X509_V_ERR_OUT_OF_MEM)
@@ -142,8 +141,8 @@ bool ek_certificate_verify(const struct ek_roots *roots, struct slice leaf,
         return error_set(err, ERROR_DENIED,
                          "the authority has no roots to check EK certificates with (ek_roots)");
     if (chain_count > EK_CHAIN_PARTS_MAX)
-        return error_set(err, ERROR_DENIED, "%zu intermediates, at most %zu are read",
-                         chain_count, EK_CHAIN_PARTS_MAX);
+        return error_set(err, ERROR_DENIED, "%zu intermediates, at most %zu are read", chain_count,
+                         EK_CHAIN_PARTS_MAX);
     CLEANUP(x509_free_at) X509 *certificate = nullptr;
     if (!parse_certificate(leaf, &certificate, err))
         return false;

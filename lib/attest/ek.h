@@ -10,7 +10,7 @@
 
 #include <tss2/tss2_tpm2_types.h>
 
-constexpr size_t EK_ROOTS_MAX = 1024; /* all vendors together are some hundred */
+constexpr size_t EK_ROOTS_MAX = 1024;                /* all vendors together are some hundred */
 constexpr size_t EK_ROOTS_PEM_MAX = 4 * 1024 * 1024; /* EK_ROOTS_MAX certificates of 4 KiB */
 constexpr size_t EK_CHAIN_PARTS_MAX = 8; /* what a node may send: each costs a signature to check */
 constexpr size_t EK_CERTIFICATE_MAX = 8192; /* bytes of DER */
@@ -31,8 +31,7 @@ DEFINE_CLEANUP(ek_roots_free, struct ek_roots)
                                          int64_t now_ms, struct error *err);
 
 /* The certificate is for this key. DENIED if not. */
-[[nodiscard]] bool ek_certificate_fits(struct slice leaf, const TPMT_PUBLIC *ek,
-                                       struct error *err);
+[[nodiscard]] bool ek_certificate_fits(struct slice leaf, const TPMT_PUBLIC *ek, struct error *err);
 
 /* SHA-256 of the key's SubjectPublicKeyInfo: what an inventory lists. */
 [[nodiscard]] bool ek_pin(const TPMT_PUBLIC *ek, uint8_t ret[static SHA256_SIZE],

@@ -90,8 +90,7 @@ static bool add_bank(struct draft *draft, const struct pcr_values *values, struc
             continue;
         const TPM2B_DIGEST *value = pcr_values_get(values, bank.alg, pcr);
         if (!value)
-            return error_set_field(err, "pcrs",
-                                   "the node's last evidence has no %s PCR %u",
+            return error_set_field(err, "pcrs", "the node's last evidence has no %s PCR %u",
                                    tpm_alg_name(bank.alg), pcr);
         add_rule(draft, bank.alg, pcr, value);
     }

@@ -44,15 +44,14 @@ bool attest_rule_allows(const Postern__V1__PcrRule *rule, const TPM2B_DIGEST *va
     return false;
 }
 
-static bool check_value(size_t rule, size_t value, const char *hex, size_t size,
-                        struct error *err)
+static bool check_value(size_t rule, size_t value, const char *hex, size_t size, struct error *err)
 {
     if (strlen(hex) == 2 * size && strspn(hex, "0123456789abcdef") == 2 * size)
         return true;
     char field[ERROR_FIELD_MAX];
     snprintf(field, sizeof(field), "pcrs[%zu].allowed[%zu]", rule, value);
-    return error_set_field(err, field, "expected %zu lower-case hex digits, found \"%s\"",
-                           2 * size, hex);
+    return error_set_field(err, field, "expected %zu lower-case hex digits, found \"%s\"", 2 * size,
+                           hex);
 }
 
 /* Adds one rule to the selection that a quote must cover. */
@@ -119,8 +118,8 @@ static bool check_name(const char *name, struct error *err)
 {
     size_t len = strlen(name);
     if (len == 0 || len > 63 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
-        return error_set_field(err, "name",
-                               "expected 1 to 63 of a-z, 0-9 and -, found \"%s\"", name);
+        return error_set_field(err, "name", "expected 1 to 63 of a-z, 0-9 and -, found \"%s\"",
+                               name);
     return true;
 }
 
@@ -131,8 +130,7 @@ static bool compile_firmware_floor(const char *text, uint64_t *ret, struct error
     if (!text)
         return true;
     if (!hex_decode(text, &bytes, err) || bytes.len != 8)
-        return error_set_field(err, "firmware_floor", "expected 16 hex digits, found \"%s\"",
-                               text);
+        return error_set_field(err, "firmware_floor", "expected 16 hex digits, found \"%s\"", text);
     struct reader in = reader(buf_slice(&bytes));
     *ret = reader_u64(&in);
     return true;
@@ -194,8 +192,7 @@ const struct attest_policy *attest_policy_ref(const struct attest_policy *policy
 const struct attest_policy *attest_policy_unref(const struct attest_policy *policy)
 {
     struct policy_holder *holder = holder_of(policy);
-    if (!holder ||
-        atomic_fetch_sub_explicit(&holder->references, 1, memory_order_acq_rel) > 1)
+    if (!holder || atomic_fetch_sub_explicit(&holder->references, 1, memory_order_acq_rel) > 1)
         return nullptr;
     pb_free(holder->message);
     return mem_free(holder);

@@ -20,7 +20,7 @@ constexpr size_t ATTEST_POLICY_ALLOWED_MAX = 64; /* values for one PCR */
 
 struct attest_policy {
     const Postern__V1__AttestationPolicy *message; /* its own */
-    struct pcr_selection quoted; /* what every quote must cover */
+    struct pcr_selection quoted;                   /* what every quote must cover */
     struct pcr_selection seal;
     uint32_t ek_trust; /* bit EkTrust of each that is accepted */
     uint64_t firmware_floor;

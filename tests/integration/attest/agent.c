@@ -229,8 +229,8 @@ bool talk_evidence(struct talk *talk, struct agent *agent)
     assert_ok(tpm_certify(agent->tpm, TPM_KEY_REQ, extra_of(talk, BINDING_CERTIFY, extra),
                           &talk->certify_req, &err));
     assert_ok(tpm_counter_certify(agent->tpm, &agent->counter,
-                                  extra_of(talk, BINDING_COUNTER, extra),
-                                  &talk->certify_counter, &err));
+                                  extra_of(talk, BINDING_COUNTER, extra), &talk->certify_counter,
+                                  &err));
     tpm_end(agent->tpm);
     evidence->credential = binary(secret_slice(talk->answer));
     evidence->quote = part_of(talk, 0, &talk->quote);

@@ -437,8 +437,7 @@ static void nonce_age(struct scene *scene)
 static void quote_bank(struct scene *scene, TPMI_ALG_HASH bank)
 {
     const struct pcr_selection quoted = {1, {{bank, (uint32_t)scene->arg}}};
-    pcr_selection_to_tpml(&quoted,
-                          &scene->parts[PART_QUOTE].attested.attested.quote.pcrSelect);
+    pcr_selection_to_tpml(&quoted, &scene->parts[PART_QUOTE].attested.attested.quote.pcrSelect);
 }
 
 static void quotes_pcrs(struct scene *scene)
@@ -454,8 +453,7 @@ static void quotes_sha384(struct scene *scene)
 static void quotes_two_banks(struct scene *scene)
 {
     const struct pcr_selection quoted = {2, {{TPM2_ALG_SHA256, SCENE_PCRS}, {TPM2_ALG_SHA1, 1}}};
-    pcr_selection_to_tpml(&quoted,
-                          &scene->parts[PART_QUOTE].attested.attested.quote.pcrSelect);
+    pcr_selection_to_tpml(&quoted, &scene->parts[PART_QUOTE].attested.attested.quote.pcrSelect);
 }
 
 static void other_state_quoted(struct scene *scene)
@@ -597,8 +595,8 @@ static void counter_named_unwritten(struct scene *scene)
     struct error err = {0};
     TPMS_NV_PUBLIC area;
     nv_counter_area(SCENE_COUNTER_INDEX, false, &area);
-    assert_ok(nv_area_name(&area, &scene->parts[PART_COUNTER].attested.attested.nv.indexName,
-                           &err));
+    assert_ok(
+        nv_area_name(&area, &scene->parts[PART_COUNTER].attested.attested.nv.indexName, &err));
 }
 
 static void counter_offset(struct scene *scene)

@@ -12,9 +12,9 @@ struct lie {
     void (*at_last)(struct scene *scene);
     uint64_t arg;
     Postern__V1__Verdict verdict; /* UNSPECIFIED: contraindicated */
-    unsigned checks[6];  /* that catch it, in the table's order; more than one: they overlap */
-    const char *says;    /* the first reason's detail contains it */
-    bool forged;         /* it is not authentic */
+    unsigned checks[6]; /* that catch it, in the table's order; more than one: they overlap */
+    const char *says;   /* the first reason's detail contains it */
+    bool forged;        /* it is not authentic */
 };
 
 extern const struct lie lies[];

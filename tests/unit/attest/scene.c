@@ -46,8 +46,7 @@ void scene_rule(struct scene *scene, const char *bank, unsigned pcr)
     postern__v1__pcr_rule__init(&scene->rules[i]);
     scene->rules[i].bank = (char *)(uintptr_t)bank;
     scene->rules[i].index = pcr;
-    scene->rule_allowed[i] =
-        hex_encode(slice(value.buffer, value.size), scene->rule_values[i]);
+    scene->rule_allowed[i] = hex_encode(slice(value.buffer, value.size), scene->rule_values[i]);
     scene->rules[i].n_allowed = 1;
     scene->rules[i].allowed = &scene->rule_allowed[i];
     scene->rule_pointers[i] = &scene->rules[i];
@@ -211,8 +210,8 @@ static void open_part(struct scene *scene, enum scene_part_id id, TPMI_ST_ATTEST
     bool ecc = ak->type == TPM2_ALG_ECC;
     part->kind = kind;
     part->key = scene->ak_key;
-    part->scheme = ecc ? ak->parameters.eccDetail.scheme.scheme
-                       : ak->parameters.rsaDetail.scheme.scheme;
+    part->scheme =
+        ecc ? ak->parameters.eccDetail.scheme.scheme : ak->parameters.rsaDetail.scheme.scheme;
     part->hash = ecc ? ak->parameters.eccDetail.scheme.details.ecdsa.hashAlg
                      : ak->parameters.rsaDetail.scheme.details.anySig.hashAlg;
     if (part->scheme == TPM2_ALG_NULL) {
@@ -266,8 +265,8 @@ static void sign_part(struct scene_part *part)
     struct error err = {0};
     if (!part->has_extra) {
         part->attested.extraData.size = SHA256_SIZE;
-        assert_ok(binding_digest(part->kind, &part->binding, part->attested.extraData.buffer,
-                                 &err));
+        assert_ok(
+            binding_digest(part->kind, &part->binding, part->attested.extraData.buffer, &err));
     }
     softtpm_marshal(&part->attested, &part->bytes);
     buf_put(&part->bytes, slice_str(part->trailing));

@@ -295,23 +295,25 @@ static void clocks_that_are_no_lie(void **state)
     /* 22: after an unclean stop. */
     PLAY(, , scene.parts[PART_QUOTE].attested.clockInfo.safe = TPM2_NO, );
     /* A reboot, after which the clock may be lower (it is saved now and then); a resume. */
-    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo;
-         clock->resetCount = 6; clock->restartCount = 0; clock->clock = 1, );
-    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo;
-         clock->restartCount = 3; clock->clock = 1, );
+    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo; clock->resetCount = 6;
+         clock->restartCount = 0; clock->clock = 1, );
+    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo; clock->restartCount = 3;
+         clock->clock = 1, );
     /* Nothing to compare with. */
-    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo;
-         clock->resetCount = 0; clock->clock = 0, scene.record.has_clock = false);
+    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo; clock->resetCount = 0;
+         clock->clock = 0, scene.record.has_clock = false);
     /* The operator's word, and the TPM shows that it was cleared: counts, clock and counter anew. */
-    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo;
-         clock->resetCount = 0; clock->restartCount = 0; clock->clock = 1;
+    PLAY(, , clock = &scene.parts[PART_QUOTE].attested.clockInfo; clock->resetCount = 0;
+         clock->restartCount = 0; clock->clock = 1;
          scene.parts[PART_COUNTER].attested.attested.nv.nvContents.buffer[7] = SCENE_LIMIT + 3,
-         scene.record.clear_accepted = true; scene.record.wrap_name.name[5] ^= 1);
+         scene.record.clear_accepted = true;
+         scene.record.wrap_name.name[5] ^= 1);
     /* … perhaps at another index. */
     PLAY(, , , scene.record.clear_accepted = true; scene.record.wrap_name.name[5] ^= 1;
          scene.record.counter_name.name[5] ^= 1);
     PLAY(, , scene.parts[PART_QUOTE].attested.clockInfo.clock = 1,
-         scene.record.clear_accepted = true; scene.record.wrap_name.name[5] ^= 1);
+         scene.record.clear_accepted = true;
+         scene.record.wrap_name.name[5] ^= 1);
 }
 
 static void admissions(void **state)

@@ -59,8 +59,8 @@ static void recorded(const char *values_text, const char *pcrs_text, const char 
 static void what_is_recorded_is_fulfilled(void **state)
 {
     (void)state;
-    recorded("sha256:0,1,2,3,4,5,6,7,8,9,11,14", nullptr, nullptr,
-             "sha256:0,2,4,6,7,8,9,11,14", "sha256:0,2,4,6,7,8,9,11");
+    recorded("sha256:0,1,2,3,4,5,6,7,8,9,11,14", nullptr, nullptr, "sha256:0,2,4,6,7,8,9,11,14",
+             "sha256:0,2,4,6,7,8,9,11");
     recorded("sha256:0,4,7,14", "sha256:4,14", nullptr, "sha256:4,14", "sha256:4");
     recorded("sha256:0,4,7", nullptr, "sha256:7", "sha256:0,4,7", "sha256:7");
     recorded("sha256:0,4,7+sha384:7", nullptr, nullptr, "sha256:0,4,7+sha384:7",

@@ -68,8 +68,8 @@ static void refuses_broken_areas(void **state)
         const char *name;
         ProtobufCBinaryData *field;
     } fields[] = {
-        {"ek_public", &hello->ek_public},     {"ak_public", &hello->ak_public},
-        {"wrap_public", &hello->wrap_public}, {"req_public", &hello->req_public},
+        {"ek_public", &hello->ek_public},           {"ak_public", &hello->ak_public},
+        {"wrap_public", &hello->wrap_public},       {"req_public", &hello->req_public},
         {"counter_public", &hello->counter_public},
     };
     static uint8_t huge[64 * 1024];

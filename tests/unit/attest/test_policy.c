@@ -39,11 +39,12 @@ static void compiles_all_it_says(void **state)
 {
     (void)state;
     char text[PCR_TEXT_MAX];
-    const struct attest_policy *policy =
-        good(NAME "pcrs:\n" RULE("sha256", "4", ZEROS) RULE("sha384", "7", ONES
-             "11111111111111111111111111111111") RULE("sha256", "0", ONES)
-             "seal: sha384:7\nek_trust: [tofu, pinned]\nfirmware_floor: \"000A00000000000b\"\n"
-             "appraisal_lifetime: 90s\nreport_only: true\n");
+    const struct attest_policy *policy = good(
+        NAME "pcrs:\n" RULE("sha256", "4", ZEROS)
+            RULE("sha384", "7", ONES "11111111111111111111111111111111") RULE(
+                "sha256", "0",
+                ONES) "seal: sha384:7\nek_trust: [tofu, pinned]\nfirmware_floor: \"000A00000000000b\"\n"
+                      "appraisal_lifetime: 90s\nreport_only: true\n");
     /* The message that was compiled is gone; the policy has its own. */
     assert_string_equal(policy->message->name, "web");
     assert_string_equal(policy->message->pcrs[2]->allowed[0], ONES);
@@ -73,7 +74,8 @@ static void refuses(void **state)
         {"name: \"\"\n" RULES SEAL TRUST, "name", "1 to 63"},
         {"name: Web\n" RULES SEAL TRUST, "name", "found \"Web\""},
         {"name: a/b\n" RULES SEAL TRUST, "name", "a-z"},
-        {"name: a234567890123456789012345678901234567890123456789012345678901234\n" RULES SEAL TRUST,
+        {"name: a234567890123456789012345678901234567890123456789012345678901234\n" RULES SEAL
+             TRUST,
          "name", "1 to 63"},
         {NAME "pcrs: []\n" SEAL TRUST, "pcrs", "1 to 96 rules, found 0"},
         {NAME "pcrs:\n" RULE("sha1", "4", ZEROS) SEAL TRUST, "pcrs[0].bank", "found \"sha1\""},
@@ -86,8 +88,11 @@ static void refuses(void **state)
         {NAME RULES RULE("sha256", "7", ZEROS) SEAL TRUST, "pcrs[2].index", "already"},
         {NAME RULES RULE("sha256", "0", "00") SEAL TRUST, "pcrs[2].allowed[0]", "64 lower-case"},
         {NAME RULES RULE("sha384", "0", ZEROS) SEAL TRUST, "pcrs[2].allowed[0]", "96 lower-case"},
-        {NAME RULES RULE("sha256", "0", "A" "000000000000000000000000000000000000000000000000000000"
-                         "000000000") SEAL TRUST, "pcrs[2].allowed[0]", "lower-case"},
+        {NAME RULES RULE("sha256", "0",
+                         "A"
+                         "000000000000000000000000000000000000000000000000000000"
+                         "000000000") SEAL TRUST,
+         "pcrs[2].allowed[0]", "lower-case"},
         {NAME RULES "- bank: sha256\n  index: 0\n  allowed: [\"" ZEROS "\", \"zz\"]\n" SEAL TRUST,
          "pcrs[2].allowed[1]", "found \"zz\""},
         {NAME RULES "- bank: sha256\n  index: 0\n  allowed: []\n" SEAL TRUST, "pcrs[2].allowed",
@@ -96,7 +101,8 @@ static void refuses(void **state)
         {NAME RULES "seal: sha256:7,4\n" TRUST, "seal", "ascending"},
         {NAME RULES "seal: sha256:2\n" TRUST, "seal", "without a rule"},
         {NAME RULES "seal: sha384:4\n" TRUST, "seal", "without a rule"},
-        {NAME RULES RULE("sha256", "14", ZEROS) "seal: sha256:4,14\n" TRUST, "seal", "PCR 14 moves"},
+        {NAME RULES RULE("sha256", "14", ZEROS) "seal: sha256:4,14\n" TRUST, "seal",
+         "PCR 14 moves"},
         {NAME RULES RULE("sha256", "10", ZEROS) "seal: sha256:10\n" TRUST, "seal", "PCR 10 moves"},
         {NAME RULES RULE("sha256", "23", ZEROS) "seal: sha256:23\n" TRUST, "seal", "PCR 23 moves"},
         {NAME RULES SEAL, "ek_trust", "at least one"},
@@ -202,8 +208,7 @@ static void unknown_nodes_quote_what_can_be_recorded(void **state)
     struct pcr_selection selection;
     memset(&selection, 0xa5, sizeof(selection));
     attest_default_selection(&selection);
-    assert_string_equal(pcr_selection_format(&selection, text),
-                        "sha256:0,1,2,3,4,5,6,7,8,9,11,14");
+    assert_string_equal(pcr_selection_format(&selection, text), "sha256:0,1,2,3,4,5,6,7,8,9,11,14");
 }
 
 /* ---- References ---- */

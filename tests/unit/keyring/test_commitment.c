@@ -18,7 +18,8 @@ static void is_what_the_protocol_says(void **state)
     uint8_t found[SHA256_SIZE];
     const struct version_name name = {"db/pass", 1, 2};
     assert_ok(commitment_compute(&name, SLICE_OF(r), slice_str("hunter2"), found, &err));
-    assert_string_equal(hex_encode(SLICE_OF(found), hex), "1e2b9c494b3d6863333fd503a130113461bda85c1e867bda6b2fd3241be116ea");
+    assert_string_equal(hex_encode(SLICE_OF(found), hex),
+                        "1e2b9c494b3d6863333fd503a130113461bda85c1e867bda6b2fd3241be116ea");
 }
 
 static void compute(const struct version_name *name, struct slice with, const char *value,

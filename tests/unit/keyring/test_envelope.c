@@ -37,8 +37,8 @@ static void seal(enum envelope_kind kind, const char *with, struct buf *ret)
 {
     struct error err = {0};
     buf_init(ret, 4096);
-    assert_ok(envelope_seal(kind, key, slice_str(with), SLICE_OF(salt), slice_str(plain), ret,
-                            &err));
+    assert_ok(
+        envelope_seal(kind, key, slice_str(with), SLICE_OF(salt), slice_str(plain), ret, &err));
 }
 
 static void opens_what_it_sealed(void **state)
@@ -88,7 +88,8 @@ static void is_the_recorded_vector(void **state)
     CLEANUP(buf_done) struct buf sealed;
     char hex[2 * 64 + 1];
     seal(ENVELOPE_PACKET, header, &sealed);
-    assert_string_equal(hex_encode(buf_slice(&sealed), hex), "1a65f881332cfbf0f78bebf8e9a98fa1ce136fd7e87d784a6e0f42d87c3ef66f8a9905");
+    assert_string_equal(hex_encode(buf_slice(&sealed), hex),
+                        "1a65f881332cfbf0f78bebf8e9a98fa1ce136fd7e87d784a6e0f42d87c3ef66f8a9905");
 }
 
 static void refuse(enum envelope_kind kind, const struct secret *with, const char *under,

@@ -133,7 +133,7 @@ static void lengths_must_fit(void **state)
         uint32_t header, ciphertext, packets;
         size_t extra;
     } cases[] = {
-        {1, 0, 0, 0},          {0, 0, 1, 0}, {0, 0, 0, 1}, {UINT32_MAX, 0, 0, 8},
+        {1, 0, 0, 0},          {0, 0, 1, 0}, {0, 0, 0, 1},  {UINT32_MAX, 0, 0, 8},
         {0, UINT32_MAX, 0, 8}, {4, 4, 4, 0}, {8, 8, 8, 23},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -173,8 +173,7 @@ static void sizes_have_limits(void **state)
     refuse_parts(&(struct slot_parts){.header = slice(big, SLOT_HEADER_MAX + 1)}, SLOT_SIZE_MAX);
     refuse_parts(&(struct slot_parts){.packets = slice(big, SLOT_SIZE_MAX - FRAME + 1)},
                  2 * SLOT_SIZE_MAX);
-    refuse_parts(&(struct slot_parts){.ciphertext = slice(big, SLOT_SIZE_MAX)},
-                 2 * SLOT_SIZE_MAX);
+    refuse_parts(&(struct slot_parts){.ciphertext = slice(big, SLOT_SIZE_MAX)}, 2 * SLOT_SIZE_MAX);
     refuse_parts(&(struct slot_parts){.ciphertext = slice(big, SLOT_SIZE_MAX / 2),
                                       .packets = slice(big, SLOT_SIZE_MAX / 2)},
                  2 * SLOT_SIZE_MAX);
