@@ -137,7 +137,7 @@ static void error_field_show(const char *text, char *ret, size_t size)
         va_end(args);                                                                              \
     } while (false)
 
-bool error_set(struct error *err, enum error_class class, const char *format, ...)
+bool (error_set)(struct error *err, enum error_class class, const char *format, ...)
 {
     struct error_raw raw;
 
@@ -147,7 +147,7 @@ bool error_set(struct error *err, enum error_class class, const char *format, ..
     return false;
 }
 
-bool error_set_reason(struct error *err, enum error_class class, const char *reason,
+bool (error_set_reason)(struct error *err, enum error_class class, const char *reason,
                       const char *format, ...)
 {
     struct error made = {.class = class};
@@ -160,7 +160,7 @@ bool error_set_reason(struct error *err, enum error_class class, const char *rea
     return false;
 }
 
-bool error_set_field(struct error *err, const char *field, const char *format, ...)
+bool (error_set_field)(struct error *err, const char *field, const char *format, ...)
 {
     struct error made = {.class = ERROR_INVALID};
     struct error_raw raw;
@@ -172,7 +172,7 @@ bool error_set_field(struct error *err, const char *field, const char *format, .
     return false;
 }
 
-bool error_at_field(struct error *err, const char *field)
+bool (error_at_field)(struct error *err, const char *field)
 {
     if (err->field[0] == '\0')
         error_field_show(field, err->field, sizeof(err->field));
@@ -191,7 +191,7 @@ static bool error_finish_native(struct error *err, enum error_class class, enum 
     return false;
 }
 
-bool error_set_native(struct error *err, enum error_class class, enum error_domain domain,
+bool (error_set_native)(struct error *err, enum error_class class, enum error_domain domain,
                       int64_t code, const char *text, const char *format, ...)
 {
     struct error_raw raw;
@@ -200,7 +200,7 @@ bool error_set_native(struct error *err, enum error_class class, enum error_doma
     return error_finish_native(err, class, domain, code, text, &raw);
 }
 
-bool error_set_errno(struct error *err, int number, const char *format, ...)
+bool (error_set_errno)(struct error *err, int number, const char *format, ...)
 {
     enum error_class class = ERROR_INTERNAL;
     const char *text = strerrordesc_np(number);
@@ -214,7 +214,7 @@ bool error_set_errno(struct error *err, int number, const char *format, ...)
                                text ? text : "unknown error", &raw);
 }
 
-bool error_set_openssl(struct error *err, enum error_class class, const char *format, ...)
+bool (error_set_openssl)(struct error *err, enum error_class class, const char *format, ...)
 {
     const char *data = nullptr;
     int flags = 0;
@@ -238,12 +238,12 @@ bool error_set_openssl(struct error *err, enum error_class class, const char *fo
     return false;
 }
 
-bool error_set_memory(struct error *err)
+bool (error_set_memory)(struct error *err)
 {
     return error_set(err, ERROR_EXHAUSTED, "out of memory");
 }
 
-bool error_prefix(struct error *err, const char *format, ...)
+bool (error_prefix)(struct error *err, const char *format, ...)
 {
     struct error_raw raw;
 

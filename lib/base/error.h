@@ -102,6 +102,23 @@ bool error_set_memory(struct error *err);
 PRINTF_LIKE(2, 3)
 bool error_prefix(struct error *err, const char *format, ...);
 
+/* All setters return false; said here so that the compiler, too, knows that what a failed function did
+ * not write is not read. */
+static inline bool error_false(bool set)
+{
+    (void)set;
+    return false;
+}
+#define error_set(...) error_false((error_set)(__VA_ARGS__))
+#define error_set_reason(...) error_false((error_set_reason)(__VA_ARGS__))
+#define error_set_field(...) error_false((error_set_field)(__VA_ARGS__))
+#define error_at_field(...) error_false((error_at_field)(__VA_ARGS__))
+#define error_set_native(...) error_false((error_set_native)(__VA_ARGS__))
+#define error_set_errno(...) error_false((error_set_errno)(__VA_ARGS__))
+#define error_set_openssl(...) error_false((error_set_openssl)(__VA_ARGS__))
+#define error_set_memory(...) error_false((error_set_memory)(__VA_ARGS__))
+#define error_prefix(...) error_false((error_prefix)(__VA_ARGS__))
+
 /* Lower-case name of the class ("invalid", "not found"); "none" for ERROR_NONE. */
 const char *error_class_name(enum error_class class);
 
