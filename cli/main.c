@@ -18,8 +18,13 @@ static const struct command_group *const groups[] = {
 /* One line, whatever a peer put into the message. */
 static int fail(const struct arguments *arguments, const struct error *err, const char *advice)
 {
-    char shown[ERROR_MESSAGE_MAX * 2];
-    (void)text_show(slice_str(err->message), shown, sizeof(shown));
+    char message[ERROR_MESSAGE_MAX + ERROR_FIELD_MAX + 2];
+    char shown[sizeof(message) * 2];
+    /* The authority names the field of the request that it refuses; mostly its message does too. */
+    bool named = err->field[0] == '\0' || strstr(err->message, err->field);
+    (void)snprintf(message, sizeof(message), "%s%s%s", named ? "" : err->field, named ? "" : ": ",
+                   err->message);
+    (void)text_show(slice_str(message), shown, sizeof(shown));
     (void)fprintf(stderr, "posternctl%s%s%s%s: %s%s\n", arguments->group ? " " : "",
                   arguments->group ? arguments->group->name : "", arguments->command ? " " : "",
                   arguments->command ? arguments->command->name : "", shown, advice);
@@ -46,7 +51,7 @@ static int run(const struct arguments *arguments)
     if (!command->run(session, arguments, &err)) {
         CLEANUP(buf_done) struct buf advice;
         buf_init(&advice, ERROR_MESSAGE_MAX * 8);
-        session_advice(session, &err, &advice);
+        session_judge(session, &err, &advice);
         buf_put_u8(&advice, '\0');
         return fail(arguments, &err, buf_ok(&advice, &err) ? (const char *)advice.data : "");
     }

@@ -25,6 +25,7 @@ struct session {
     struct rpc_call_options options;
     struct loop *loop;
     struct rpc_client *client;
+    struct error lost; /* why there is no connection; class NONE: nothing was heard of that */
 };
 
 /* ---- Configuration ---- */
@@ -139,6 +140,14 @@ static bool open_tls(const struct session *session, struct tls_context **ret, st
 
 /* ---- The session ---- */
 
+static void on_state(void *arg, enum rpc_client_state state, const struct error *why)
+{
+    struct session *session = arg;
+    (void)state;
+    if (why)
+        session->lost = *why;
+}
+
 static bool open_client(struct session *session, struct error *err)
 {
     struct address address;
@@ -149,6 +158,8 @@ static bool open_client(struct session *session, struct error *err)
     struct rpc_client_options options = {
         .tls = tls,
         .authority = session->config->authority->server_name,
+        .state = on_state,
+        .state_arg = session,
     };
     return rpc_client_new(session->loop, &address, &options, &session->client, err);
 }
@@ -202,17 +213,19 @@ const struct rpc_call_options *session_options(const struct session *session)
     return &session->options;
 }
 
-/* What ended here, before the authority said anything, and what then helps. */
-void session_advice(const struct session *session, const struct error *err, struct buf *ret)
+void session_judge(const struct session *session, struct error *err, struct buf *ret_advice)
 {
     if (err->domain == ERROR_DOMAIN_GRPC)
         return;
+    if (err->class == ERROR_UNAVAILABLE && session->lost.class != ERROR_NONE)
+        *err = session->lost;
     bool unknown_host = err->class == ERROR_NOT_FOUND && err->domain == ERROR_DOMAIN_UV;
     if (err->class == ERROR_UNAVAILABLE || err->class == ERROR_TIMEOUT || unknown_host)
-        buf_put_format(ret, ": is postern-authority running, and is authority.address in %s right?",
+        buf_put_format(ret_advice,
+                       ": is postern-authority running, and is authority.address in %s right?",
                        session->config_path);
     if (err->class == ERROR_UNAUTHENTICATED)
-        buf_put_format(ret, ": see trust_anchor, server_name, certificate and key in %s",
+        buf_put_format(ret_advice, ": see trust_anchor, server_name, certificate and key in %s",
                        session->config_path);
 }
 

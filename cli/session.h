@@ -23,9 +23,10 @@ struct rpc_client *session_client(struct session *session);
 /* For an ordinary call; borrowed. */
 const struct rpc_call_options *session_options(const struct session *session);
 
-/* What the operator should look at when a call ended with `err`; appends nothing where the authority
+/* Looks at how a command failed: where no connection came about, a call only knows that, and `err`
+ * becomes the reason. Appends what the operator should look at then; nothing where the authority
  * itself gave the reason. */
-void session_advice(const struct session *session, const struct error *err, struct buf *ret);
+void session_judge(const struct session *session, struct error *err, struct buf *ret_advice);
 
 /* Whether answers are wanted as JSON: then session_print_json prints one line, and is all that a
  * command prints. */
