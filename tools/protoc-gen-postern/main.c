@@ -3,9 +3,9 @@
  * CodeGeneratorResponse on standard output (google/protobuf/compiler/plugin.proto). For each file
  * to generate that has services: NAME.rpc.h and NAME.rpc.c.
  */
-#include "stubs.h"
-
+#include "check.h"
 #include "names.h"
+#include "stubs.h"
 
 #include "base/mem.h"
 #include "pb/message.h"
@@ -110,7 +110,7 @@ static bool generate(const Request *request, Response *response, struct error *e
                              request->file_to_generate[i]);
         if (file->n_service == 0)
             continue;
-        if (!add_output(file, ".rpc.h", stubs_header, response, err) ||
+        if (!check_file(file, err) || !add_output(file, ".rpc.h", stubs_header, response, err) ||
             !add_output(file, ".rpc.c", stubs_source, response, err))
             return error_prefix(err, "%s", file->name);
     }
@@ -126,8 +126,10 @@ static bool run(struct error *err)
     if (!read_all(STDIN_FILENO, &input, err))
         return false;
     CLEANUP(pb_free_at) ProtobufCMessage *message = nullptr;
-    const struct pb_limits limits = {
-        .size = REQUEST_MAX, .nesting = PB_NESTING_MAX, .memory = SIZE_MAX / 2, .elements = SIZE_MAX};
+    const struct pb_limits limits = {.size = REQUEST_MAX,
+                                     .nesting = PB_NESTING_MAX,
+                                     .memory = SIZE_MAX / 2,
+                                     .elements = SIZE_MAX};
     if (!pb_unpack(&google__protobuf__compiler__code_generator_request__descriptor,
                    buf_slice(&input), &limits, &message, err))
         return error_prefix(err, "read the request");

@@ -58,18 +58,43 @@ void name_descriptor(struct buf *out, const char *full_name)
 
 void name_snake(struct buf *out, const char *camel)
 {
-    static const char *const keywords[] = {
-        "auto",     "bool",   "break",  "case",     "char",   "const",  "continue", "default",
-        "do",       "double", "else",   "enum",     "extern", "false",  "float",    "for",
-        "goto",     "if",     "inline", "int",      "long",   "return", "register", "short",
-        "signed",   "sizeof", "static", "struct",   "switch", "true",   "typedef",  "union",
-        "unsigned", "void",   "while",  "volatile",
-    };
     put_snake(out, slice_str(camel));
-    for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
-        if (strcasecmp(camel, keywords[i]) == 0)
-            buf_put_u8(out, '_');
+}
+
+bool name_is_reserved(struct slice name)
+{
+    static const char *const reserved[] = {
+        "alignas",      "alignof",
+        "asm",          "assert",
+        "auto",         "bool",
+        "break",        "case",
+        "char",         "const",
+        "constexpr",    "continue",
+        "default",      "do",
+        "double",       "else",
+        "enum",         "errno",
+        "extern",       "false",
+        "float",        "for",
+        "goto",         "if",
+        "inline",       "int",
+        "linux",        "long",
+        "nullptr",      "register",
+        "restrict",     "return",
+        "short",        "signed",
+        "sizeof",       "static",
+        "struct",       "static_assert",
+        "switch",       "true",
+        "thread_local", "typedef",
+        "typeof",       "typeof_unqual",
+        "union",        "unix",
+        "unsigned",     "void",
+        "volatile",     "while",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(reserved); i++) {
+        if (slice_is(name, reserved[i]))
+            return true;
     }
+    return name.len >= 2 && name.data[0] == '_' && name.data[1] == '_'; /* __thread and its like */
 }
 
 void name_service(struct buf *out, const char *package, const char *service)
@@ -83,14 +108,16 @@ void name_service(struct buf *out, const char *package, const char *service)
 
 struct slice name_stem(const char *file)
 {
-    const char *dot = strrchr(file, '.');
-    return slice(file, dot ? (size_t)(dot - file) : strlen(file));
+    static const char suffix[] = ".proto";
+    size_t len = strlen(file), extra = strlen(suffix);
+    bool is_proto = len > extra && strcmp(file + len - extra, suffix) == 0;
+    return slice(file, is_proto ? len - extra : len);
 }
 
 void name_set(struct buf *out, const char *file)
 {
     struct slice stem = name_stem(file);
     for (size_t i = 0; i < stem.len; i++)
-        buf_put_u8(out, isalnum(stem.data[i]) ? stem.data[i] : '_');
+        buf_put_u8(out, isalnum(stem.data[i]) != 0 ? stem.data[i] : '_');
     buf_put(out, slice_str("_set"));
 }

@@ -4,18 +4,21 @@
  */
 #include "stubs.h"
 
+#include "comments.h"
 #include "names.h"
 
 #include "base/mem.h"
 
-constexpr size_t NAME_MAX_LEN = 512; /* a longer identifier is no use to a C compiler */
-
-enum kind { UNARY, SERVER_STREAM, CLIENT_STREAM, BIDI, KIND_COUNT };
+constexpr size_t NAME_MAX_LEN = 512;       /* a longer identifier is no use to a C compiler */
+constexpr size_t TEMPLATE_MAX = 64 * 1024; /* with names of that length put in */
+constexpr size_t PARENTHESES_MAX = 8;
+constexpr size_t COLUMNS = 100;
 
 struct kind_templates {
-    const char *kind;     /* enum rpc_kind */
-    const char *handlers; /* members of struct SERVICE_handlers */
-    const char *server;   /* prototypes */
+    const char *kind;                     /* enum rpc_kind */
+    const char *suffixes[8], *members[3]; /* stubs_suffixes, stubs_members */
+    const char *handlers;                 /* members of struct SERVICE_handlers */
+    const char *server;                   /* prototypes */
     const char *client;
     const char *serve; /* definitions */
     const char *serve_message;
@@ -113,10 +116,12 @@ static const char handlers_stream[] =
     "    void (*@m@)(void *arg, struct rpc_call *call);\n"
     "    void (*@m@_message)(void *arg, struct rpc_call *call, const @Req@ *message);\n";
 
-static const struct kind_templates templates[KIND_COUNT] = {
-    [UNARY] =
+static const struct kind_templates templates[STUBS_KINDS] = {
+    [STUBS_UNARY] =
         {
             .kind = "RPC_UNARY",
+            .suffixes = {"", "_done", "_sync", "_reply", "_serve", "_deliver"},
+            .members = {""},
             .handlers = handlers_one,
             .server = reply_header,
             .client = "typedef void @svc@_@m@_done(void *arg, const @Res@ *response,\n"
@@ -131,31 +136,32 @@ static const struct kind_templates templates[KIND_COUNT] = {
                       "                                  struct error *err);\n",
             .serve = serve_one,
             .server_source = reply_source,
-            .client_source =
-                DELIVER_ONE
-                "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
-                "                           const struct rpc_call_options *options,\n"
-                "                           const @Req@ *request, @svc@_@m@_done *on_done,\n"
-                "                           void *arg)\n"
-                "{\n"
-                "    return rpc_client_call(client, &@svc@_methods[@i@], options, &request->base,\n"
-                "                           (rpc_function *)on_done, nullptr, arg);\n"
-                "}\n"
-                "\nbool @svc@_@m@_sync(struct rpc_client *client,\n"
-                "                    const struct rpc_call_options *options, const @Req@ *request,\n"
-                "                    @Res@ **ret, struct error *err)\n"
-                "{\n"
-                "    ProtobufCMessage *message;\n"
-                "    if (!rpc_client_call_sync(client, &@svc@_methods[@i@], options,\n"
-                "                              &request->base, &message, err))\n"
-                "        return false;\n"
-                "    *ret = (@Res@ *)message;\n"
-                "    return true;\n"
-                "}\n",
+            .client_source = DELIVER_ONE
+            "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
+            "                           const struct rpc_call_options *options,\n"
+            "                           const @Req@ *request, @svc@_@m@_done *on_done,\n"
+            "                           void *arg)\n"
+            "{\n"
+            "    return rpc_client_call(client, &@svc@_methods[@i@], options, &request->base,\n"
+            "                           (rpc_function *)on_done, nullptr, arg);\n"
+            "}\n"
+            "\nbool @svc@_@m@_sync(struct rpc_client *client,\n"
+            "                    const struct rpc_call_options *options, const @Req@ *request,\n"
+            "                    @Res@ **ret, struct error *err)\n"
+            "{\n"
+            "    ProtobufCMessage *message;\n"
+            "    if (!rpc_client_call_sync(client, &@svc@_methods[@i@], options,\n"
+            "                              &request->base, &message, err))\n"
+            "        return false;\n"
+            "    *ret = (@Res@ *)message;\n"
+            "    return true;\n"
+            "}\n",
         },
-    [SERVER_STREAM] =
+    [STUBS_SERVER_STREAM] =
         {
             .kind = "RPC_SERVER_STREAM",
+            .suffixes = {"", "_response", "_send_response", "_serve", "_deliver"},
+            .members = {""},
             .handlers = handlers_one,
             .server = send_response_header,
             .client = "typedef void @svc@_@m@_response(void *arg, struct rpc_call *call,\n"
@@ -168,21 +174,23 @@ static const struct kind_templates templates[KIND_COUNT] = {
                       "                           void *arg);\n",
             .serve = serve_one,
             .server_source = send_response_source,
-            .client_source =
-                DELIVER_STREAM
-                "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
-                "                           const struct rpc_call_options *options,\n"
-                "                           const @Req@ *request,\n"
-                "                           @svc@_@m@_response *on_message,\n"
-                "                           const struct rpc_call_events *events, void *arg)\n"
-                "{\n"
-                "    return rpc_client_call(client, &@svc@_methods[@i@], options, &request->base,\n"
-                "                           (rpc_function *)on_message, events, arg);\n"
-                "}\n",
+            .client_source = DELIVER_STREAM
+            "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
+            "                           const struct rpc_call_options *options,\n"
+            "                           const @Req@ *request,\n"
+            "                           @svc@_@m@_response *on_message,\n"
+            "                           const struct rpc_call_events *events, void *arg)\n"
+            "{\n"
+            "    return rpc_client_call(client, &@svc@_methods[@i@], options, &request->base,\n"
+            "                           (rpc_function *)on_message, events, arg);\n"
+            "}\n",
         },
-    [CLIENT_STREAM] =
+    [STUBS_CLIENT_STREAM] =
         {
             .kind = "RPC_CLIENT_STREAM",
+            .suffixes = {"", "_done", "_send_request", "_reply", "_serve", "_serve_message",
+                         "_deliver"},
+            .members = {"", "_message"},
             .handlers = handlers_stream,
             .server = reply_header,
             .client = "typedef void @svc@_@m@_done(void *arg, const @Res@ *response,\n"
@@ -195,20 +203,22 @@ static const struct kind_templates templates[KIND_COUNT] = {
             .serve = serve_stream,
             .serve_message = serve_stream_message,
             .server_source = reply_source,
-            .client_source =
-                DELIVER_ONE
-                "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
-                "                           const struct rpc_call_options *options,\n"
-                "                           @svc@_@m@_done *on_done,\n"
-                "                           const struct rpc_call_events *events, void *arg)\n"
-                "{\n"
-                "    return rpc_client_call(client, &@svc@_methods[@i@], options, nullptr,\n"
-                "                           (rpc_function *)on_done, events, arg);\n"
-                "}\n" SEND_REQUEST_SOURCE,
+            .client_source = DELIVER_ONE
+            "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
+            "                           const struct rpc_call_options *options,\n"
+            "                           @svc@_@m@_done *on_done,\n"
+            "                           const struct rpc_call_events *events, void *arg)\n"
+            "{\n"
+            "    return rpc_client_call(client, &@svc@_methods[@i@], options, nullptr,\n"
+            "                           (rpc_function *)on_done, events, arg);\n"
+            "}\n" SEND_REQUEST_SOURCE,
         },
-    [BIDI] =
+    [STUBS_BIDI] =
         {
             .kind = "RPC_BIDI",
+            .suffixes = {"", "_response", "_send_request", "_send_response", "_serve",
+                         "_serve_message", "_deliver"},
+            .members = {"", "_message"},
             .handlers = handlers_stream,
             .server = send_response_header,
             .client = "typedef void @svc@_@m@_response(void *arg, struct rpc_call *call,\n"
@@ -221,16 +231,15 @@ static const struct kind_templates templates[KIND_COUNT] = {
             .serve = serve_stream,
             .serve_message = serve_stream_message,
             .server_source = send_response_source,
-            .client_source =
-                DELIVER_STREAM
-                "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
-                "                           const struct rpc_call_options *options,\n"
-                "                           @svc@_@m@_response *on_message,\n"
-                "                           const struct rpc_call_events *events, void *arg)\n"
-                "{\n"
-                "    return rpc_client_call(client, &@svc@_methods[@i@], options, nullptr,\n"
-                "                           (rpc_function *)on_message, events, arg);\n"
-                "}\n" SEND_REQUEST_SOURCE,
+            .client_source = DELIVER_STREAM
+            "\nstruct rpc_call *@svc@_@m@(struct rpc_client *client,\n"
+            "                           const struct rpc_call_options *options,\n"
+            "                           @svc@_@m@_response *on_message,\n"
+            "                           const struct rpc_call_events *events, void *arg)\n"
+            "{\n"
+            "    return rpc_client_call(client, &@svc@_methods[@i@], options, nullptr,\n"
+            "                           (rpc_function *)on_message, events, arg);\n"
+            "}\n" SEND_REQUEST_SOURCE,
         },
 };
 
@@ -293,38 +302,94 @@ static bool vars_set(struct vars *vars, int which, struct buf *from, struct erro
     return true;
 }
 
+static const char *vars_get(const struct vars *vars, struct slice name)
+{
+    for (int i = 0; i < VAR_COUNT; i++) {
+        if (slice_is(name, vars->var[i].name))
+            return vars->var[i].value;
+    }
+    return "";
+}
+
+/* How many characters stand together from `at` on: up to a place where a line may be broken, which is
+ * behind a comma within parentheses, or to the line's end. */
+static size_t word_length(const char *at)
+{
+    size_t len = strcspn(at, ",\n");
+    return at[len] == ',' ? len + 1 : len;
+}
+
+/* Appends C text, lines within parentheses filled anew: behind a comma comes a space while there is
+ * room, else a new line under the innermost parenthesis. */
+static void fill(struct buf *out, const char *text)
+{
+    size_t column = 0, depth = 0, open[PARENTHESES_MAX] = {0};
+    for (const char *at = text; *at != '\0'; at++) {
+        buf_put_u8(out, (uint8_t)*at);
+        column = *at == '\n' ? 0 : column + 1;
+        if (*at == '(' && depth < PARENTHESES_MAX)
+            open[depth++] = column;
+        if (*at == ')' && depth > 0)
+            depth--;
+        if (*at != ',' || depth == 0)
+            continue;
+        at += strspn(at + 1, " \n");
+        if (column + 1 + word_length(at + 1) <= COLUMNS) {
+            buf_put_u8(out, ' ');
+            column++;
+        } else {
+            buf_put_format(out, "\n%*s", (int)open[depth - 1], "");
+            column = open[depth - 1];
+        }
+    }
+}
+
 static void emit(struct buf *out, const struct vars *vars, const char *template)
 {
+    CLEANUP(buf_done) struct buf text;
+    buf_init(&text, TEMPLATE_MAX);
     for (const char *at = template; *at != '\0';) {
         size_t plain = strcspn(at, "@");
-        buf_put(out, slice(at, plain));
+        buf_put(&text, slice(at, plain));
         at += plain;
-        if (*at == '\0')
-            return;
-        size_t len = strcspn(at + 1, "@");
-        for (int i = 0; i < VAR_COUNT; i++) {
-            if (slice_is(slice(at + 1, len), vars->var[i].name))
-                buf_put(out, slice_str(vars->var[i].value));
+        if (*at == '@') {
+            size_t len = strcspn(at + 1, "@");
+            buf_put(&text, slice_str(vars_get(vars, slice(at + 1, len))));
+            at += len + 2;
         }
-        at += len + 2;
     }
+    buf_put_u8(&text, 0);
+    struct error err;
+    if (buf_ok(&text, &err))
+        fill(out, (const char *)text.data);
+    else
+        out->failed = true;
 }
 
 /* ---- Services and methods ---- */
 
-static enum kind method_kind(const Google__Protobuf__MethodDescriptorProto *method)
+enum stubs_kind stubs_kind(const Google__Protobuf__MethodDescriptorProto *method)
 {
     if (method->client_streaming)
-        return method->server_streaming ? BIDI : CLIENT_STREAM;
-    return method->server_streaming ? SERVER_STREAM : UNARY;
+        return method->server_streaming ? STUBS_BIDI : STUBS_CLIENT_STREAM;
+    return method->server_streaming ? STUBS_SERVER_STREAM : STUBS_UNARY;
+}
+
+const char *const *stubs_suffixes(enum stubs_kind kind)
+{
+    return templates[kind].suffixes;
+}
+
+const char *const *stubs_members(enum stubs_kind kind)
+{
+    return templates[kind].members;
 }
 
 static bool vars_service(struct vars *vars, const Google__Protobuf__FileDescriptorProto *file,
-                         const Google__Protobuf__ServiceDescriptorProto *service,
-                         struct error *err)
+                         const Google__Protobuf__ServiceDescriptorProto *service, struct error *err)
 {
     CLEANUP(buf_done) struct buf text;
-    buf_init(&text, NAME_MAX_LEN);
+    buf_init(&text, TEMPLATE_MAX);
     vars_init(vars);
     name_service(&text, file->package ? file->package : "", service->name);
     if (!vars_set(vars, SVC, &text, err))
@@ -344,7 +409,7 @@ static bool vars_method(struct vars *vars, const Google__Protobuf__MethodDescrip
                         size_t index, struct error *err)
 {
     CLEANUP(buf_done) struct buf text;
-    buf_init(&text, NAME_MAX_LEN);
+    buf_init(&text, TEMPLATE_MAX);
     name_snake(&text, method->name);
     if (!vars_set(vars, M, &text, err))
         return false;
@@ -366,21 +431,34 @@ static bool vars_method(struct vars *vars, const Google__Protobuf__MethodDescrip
     buf_put_format(&text, "%zu", index);
     if (!vars_set(vars, INDEX, &text, err))
         return false;
-    buf_put(&text, slice_str(templates[method_kind(method)].kind));
+    buf_put(&text, slice_str(templates[stubs_kind(method)].kind));
     return vars_set(vars, KIND, &text, err);
 }
 
-/* Writes one part of each method of a service: the member of its kind's templates at `offset`. */
+/* A part of the generated code, written for each method of a service. */
+struct part {
+    size_t offset;      /* of its template in struct kind_templates */
+    const char *indent; /* of the method's comment before it; null: none */
+    bool apart;         /* a blank line before it */
+};
+
+#define PART(member, ...) ((struct part){offsetof(struct kind_templates, member), __VA_ARGS__})
+
 static bool emit_methods(struct buf *out, struct vars *vars,
-                         const Google__Protobuf__ServiceDescriptorProto *service, size_t offset,
-                         struct error *err)
+                         const Google__Protobuf__FileDescriptorProto *file, size_t service_index,
+                         struct part part, struct error *err)
 {
+    const Google__Protobuf__ServiceDescriptorProto *service = file->service[service_index];
     for (size_t i = 0; i < service->n_method; i++) {
         const Google__Protobuf__MethodDescriptorProto *method = service->method[i];
         if (!vars_method(vars, method, i, err))
-            return error_prefix(err, "%s.%s", service->name, method->name);
-        const struct kind_templates *kind = &templates[method_kind(method)];
-        const char *template = *(const char *const *)((const char *)kind + offset);
+            return error_prefix(err, "%.60s.%.60s", service->name, method->name);
+        const struct kind_templates *kind = &templates[stubs_kind(method)];
+        const char *template = *(const char *const *)((const char *)kind + part.offset);
+        if (part.apart)
+            buf_put_u8(out, '\n');
+        if (part.indent)
+            comment_method(out, file, service_index, i, part.indent);
         if (template)
             emit(out, vars, template);
     }
@@ -388,29 +466,30 @@ static bool emit_methods(struct buf *out, struct vars *vars,
 }
 
 static bool emit_service_header(struct buf *out, const Google__Protobuf__FileDescriptorProto *file,
-                                const Google__Protobuf__ServiceDescriptorProto *service,
-                                struct error *err)
+                                size_t index, struct error *err)
 {
     struct vars vars;
-    if (!vars_service(&vars, file, service, err))
+    if (!vars_service(&vars, file, file->service[index], err))
         return false;
+    emit(out, &vars, "\n/* ---- @Service@ ---- */\n\n");
+    comment_service(out, file, index);
     emit(out, &vars,
-         "\n/* ---- @Service@ ---- */\n\n"
          "extern const struct rpc_service @svc@_definition;\n\n"
          "/* Handlers of the server; a null member answers UNIMPLEMENTED. */\n"
          "struct @svc@_handlers {\n");
-    if (!emit_methods(out, &vars, service, offsetof(struct kind_templates, handlers), err))
+    if (!emit_methods(out, &vars, file, index, PART(handlers, "    ", false), err))
         return false;
     emit(out, &vars,
          "};\n\n"
          "/* Before the first rpc_server_listen; `handlers` and `arg` are borrowed. */\n"
          "[[nodiscard]] bool @svc@_register(struct rpc_server *server,\n"
          "                                  const struct @svc@_handlers *handlers, void *arg,\n"
-         "                                  struct error *err);\n");
-    if (!emit_methods(out, &vars, service, offsetof(struct kind_templates, server), err))
+         "                                  struct error *err);\n\n"
+         "/* Answers of the server. */\n");
+    if (!emit_methods(out, &vars, file, index, PART(server, nullptr, false), err))
         return false;
-    buf_put(out, slice_str("\n"));
-    return emit_methods(out, &vars, service, offsetof(struct kind_templates, client), err);
+    emit(out, &vars, "\n/* Client. */\n");
+    return emit_methods(out, &vars, file, index, PART(client, "", true), err);
 }
 
 static bool emit_method_table(struct buf *out, struct vars *vars,
@@ -420,7 +499,7 @@ static bool emit_method_table(struct buf *out, struct vars *vars,
     emit(out, vars, "\nstatic const struct rpc_method @svc@_methods[@count@] = {\n");
     for (size_t i = 0; i < service->n_method; i++) {
         if (!vars_method(vars, service->method[i], i, err))
-            return error_prefix(err, "%s.%s", service->name, service->method[i]->name);
+            return error_prefix(err, "%.60s.%.60s", service->name, service->method[i]->name);
         emit(out, vars,
              "    {\n"
              "        .name = \"@Method@\",\n"
@@ -429,7 +508,7 @@ static bool emit_method_table(struct buf *out, struct vars *vars,
              "        .request = &@req_descriptor@,\n"
              "        .response = &@res_descriptor@,\n"
              "        .serve = @svc@_@m@_serve,\n");
-        if (templates[method_kind(service->method[i])].serve_message)
+        if (templates[stubs_kind(service->method[i])].serve_message)
             emit(out, vars, "        .serve_message = @svc@_@m@_serve_message,\n");
         emit(out, vars,
              "        .deliver = @svc@_@m@_deliver,\n"
@@ -440,23 +519,20 @@ static bool emit_method_table(struct buf *out, struct vars *vars,
 }
 
 static bool emit_service_source(struct buf *out, const Google__Protobuf__FileDescriptorProto *file,
-                                const Google__Protobuf__ServiceDescriptorProto *service,
-                                struct error *err)
+                                size_t index, struct error *err)
 {
+    const Google__Protobuf__ServiceDescriptorProto *service = file->service[index];
     struct vars vars;
     if (!vars_service(&vars, file, service, err))
         return false;
     emit(out, &vars,
          "\n/* ---- @Service@ ---- */\n\n"
          "static const struct rpc_method @svc@_methods[@count@];\n");
-    static const size_t parts[] = {
-        offsetof(struct kind_templates, serve),
-        offsetof(struct kind_templates, serve_message),
-        offsetof(struct kind_templates, server_source),
-        offsetof(struct kind_templates, client_source),
-    };
+    const struct part parts[] = {PART(serve, nullptr, false), PART(serve_message, nullptr, false),
+                                 PART(server_source, nullptr, false),
+                                 PART(client_source, nullptr, false)};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        if (!emit_methods(out, &vars, service, parts[i], err))
+        if (!emit_methods(out, &vars, file, index, parts[i], err))
             return false;
     }
     if (!emit_method_table(out, &vars, service, err))
@@ -477,7 +553,8 @@ static bool emit_service_source(struct buf *out, const Google__Protobuf__FileDes
     return true;
 }
 
-bool stubs_header(const Google__Protobuf__FileDescriptorProto *file, struct buf *out, struct error *err)
+bool stubs_header(const Google__Protobuf__FileDescriptorProto *file, struct buf *out,
+                  struct error *err)
 {
     struct slice stem = name_stem(file->name);
     buf_put_format(out,
@@ -487,22 +564,22 @@ bool stubs_header(const Google__Protobuf__FileDescriptorProto *file, struct buf 
                    "#include \"%.*s.pb-c.h\"\n",
                    file->name, (int)stem.len, (const char *)stem.data);
     for (size_t i = 0; i < file->n_service; i++) {
-        if (!emit_service_header(out, file, file->service[i], err))
+        if (!emit_service_header(out, file, i, err))
             return false;
     }
     return buf_ok(out, err);
 }
 
-bool stubs_source(const Google__Protobuf__FileDescriptorProto *file, struct buf *out, struct error *err)
+bool stubs_source(const Google__Protobuf__FileDescriptorProto *file, struct buf *out,
+                  struct error *err)
 {
     struct slice stem = name_stem(file->name);
     buf_put_format(out,
                    "#include \"%.*s.rpc.h\"\n\n"
                    "#include \"%.*s.set.h\"\n",
-                   (int)stem.len, (const char *)stem.data, (int)stem.len,
-                   (const char *)stem.data);
+                   (int)stem.len, (const char *)stem.data, (int)stem.len, (const char *)stem.data);
     for (size_t i = 0; i < file->n_service; i++) {
-        if (!emit_service_source(out, file, file->service[i], err))
+        if (!emit_service_source(out, file, i, err))
             return false;
     }
     return buf_ok(out, err);

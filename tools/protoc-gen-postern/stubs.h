@@ -6,7 +6,16 @@
 
 #include "google/protobuf/descriptor.pb-c.h"
 
-/* Appends C text. INVALID (with the method's name) for what C can't express. */
+/* The kinds of method, rpc/service.h. */
+enum stubs_kind { STUBS_UNARY, STUBS_SERVER_STREAM, STUBS_CLIENT_STREAM, STUBS_BIDI, STUBS_KINDS };
+enum stubs_kind stubs_kind(const Google__Protobuf__MethodDescriptorProto *method);
+/* What stands behind SERVICE_METHOD in the functions and types that are written for a method of this
+ * kind, "" included, in a list that ends with null; and the same for members of SERVICE_handlers. */
+const char *const *stubs_suffixes(enum stubs_kind kind);
+const char *const *stubs_members(enum stubs_kind kind);
+
+/* Appends C text, for a file that passed check_file. INVALID (with the method's name) for names of
+ * absurd length. */
 [[nodiscard]] bool stubs_header(const Google__Protobuf__FileDescriptorProto *file, struct buf *out,
                                 struct error *err);
 [[nodiscard]] bool stubs_source(const Google__Protobuf__FileDescriptorProto *file, struct buf *out,
