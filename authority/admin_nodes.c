@@ -132,8 +132,7 @@ static void submit(struct admin_call *call)
 
 static bool take_agent_id(struct admin_call *call, const char *text, struct error *err)
 {
-    if (strlen(text) != AGENT_ID_SIZE - 1 ||
-        strspn(text, "0123456789abcdef") != AGENT_ID_SIZE - 1)
+    if (strlen(text) != AGENT_ID_SIZE - 1 || strspn(text, "0123456789abcdef") != AGENT_ID_SIZE - 1)
         return error_set_field(err, "agent_id",
                                "expected 32 lower-case hex digits, as posternctl node list prints "
                                "them");
@@ -273,8 +272,7 @@ static void answer_deny(struct admin_call *call)
     admin_service_deny_node_reply(call->call, &response);
 }
 
-static void deny_node(void *arg, struct rpc_call *rpc,
-                      const Postern__V1__DenyNodeRequest *request)
+static void deny_node(void *arg, struct rpc_call *rpc, const Postern__V1__DenyNodeRequest *request)
 {
     static const struct admin_method method = {true, run_deny, answer_deny};
     struct error err;
@@ -476,9 +474,8 @@ static bool run_explain(struct tx *tx, struct admin_call *call, struct error *er
     if (!show_node(tx, call, err) || !last_values(tx, call, &values, err))
         return false;
     /* By the policy asked for; else its own, as that is now; else a token's. */
-    const Postern__V1__AppraisalBody *body =
-        (const Postern__V1__AppraisalBody *)call->nodes->body;
-    const char *name = call->policy[0]           ? call->policy
+    const Postern__V1__AppraisalBody *body = (const Postern__V1__AppraisalBody *)call->nodes->body;
+    const char *name = call->policy[0]          ? call->policy
                        : call->nodes->policy[0] ? call->nodes->policy
                                                 : body->policy;
     return explanation_make(policies_attestation(call->policies, name), &values, call->nodes,

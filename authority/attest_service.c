@@ -179,8 +179,7 @@ static void log_appraisal(const struct conversation *conversation)
 {
     const char *agent_id = conversation->id.agent_id;
     const struct appraisal *appraisal = &conversation->appraisal;
-    const struct attest_reason *reason =
-        appraisal->reason_count ? &appraisal->reasons[0] : nullptr;
+    const struct attest_reason *reason = appraisal->reason_count ? &appraisal->reasons[0] : nullptr;
     switch (appraisal->verdict) {
     case POSTERN__V1__VERDICT__VERDICT_AFFIRMING:
     case POSTERN__V1__VERDICT__VERDICT_WARNING:
@@ -274,6 +273,7 @@ static void take_hello(struct attest_stream *stream, struct slice hello)
 {
     struct error err;
     stream->step = CHALLENGING;
+    timer_start(&stream->timer, ATTEST_STREAM_MS);
     if (!conversation_hello(stream->conversation, hello, &err) ||
         !store_transact(stream->service->authority->store, run_challenge, on_challenged, stream, 0,
                         &err))
@@ -289,7 +289,8 @@ void attest_message(void *arg, struct rpc_call *call, const Postern__V1__AttestR
     struct error err;
     if (!stream || stream->step == ANSWERED)
         return;
-    if (stream->step == WAIT_HELLO && message->part_case == POSTERN__V1__ATTEST_REQUEST__PART_HELLO) {
+    if (stream->step == WAIT_HELLO &&
+        message->part_case == POSTERN__V1__ATTEST_REQUEST__PART_HELLO) {
         take_hello(stream, slice(message->hello.data, message->hello.len));
     } else if (stream->step == WAIT_EVIDENCE &&
                message->part_case == POSTERN__V1__ATTEST_REQUEST__PART_EVIDENCE) {
@@ -308,8 +309,7 @@ static void on_half_closed(void *arg, struct rpc_call *call)
     (void)call;
     struct attest_stream *stream = arg;
     struct error err;
-    if (stream->step != WAIT_HELLO && stream->step != WAIT_EVIDENCE &&
-        stream->step != CHALLENGING)
+    if (stream->step != WAIT_HELLO && stream->step != WAIT_EVIDENCE && stream->step != CHALLENGING)
         return;
     error_set(&err, ERROR_INVALID, "the stream ended before the evidence");
     if (is_busy(stream))
@@ -341,8 +341,8 @@ static void on_late(void *arg)
 {
     struct attest_stream *stream = arg;
     struct error err;
-    error_set_reason(&err, ERROR_TIMEOUT, "ATTEST_TOO_SLOW",
-                     "an Attest stream has %llu s", (unsigned long long)ATTEST_STREAM_MS / 1000);
+    error_set_reason(&err, ERROR_TIMEOUT, "ATTEST_TOO_SLOW", "expected %s in time",
+                     stream->step == WAIT_HELLO ? "hello" : "evidence");
     if (is_busy(stream))
         stream->gone = true;
     else
@@ -372,7 +372,7 @@ static bool stream_new(struct authority *authority, struct rpc_call *call,
     stream->service = service;
     stream->call = call;
     timer_init(&stream->timer, authority->loop, on_late, stream);
-    timer_start(&stream->timer, ATTEST_STREAM_MS);
+    timer_start(&stream->timer, ATTEST_HELLO_MS);
     stream->next = service->streams;
     service->streams = stream;
     service->stream_count++;
@@ -399,8 +399,7 @@ void attest_begin(void *arg, struct rpc_call *call)
 
 /* ---- The service ---- */
 
-bool attest_service_new(struct authority *authority, struct attest_service **ret,
-                        struct error *err)
+bool attest_service_new(struct authority *authority, struct attest_service **ret, struct error *err)
 {
     struct attest_service *service = mem_new(1, sizeof(*service));
     if (!service)

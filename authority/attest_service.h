@@ -17,8 +17,9 @@
 struct authority;
 struct attest_service;
 
-constexpr size_t ATTEST_STREAMS_MAX = 256; /* at once: anybody may open one */
-constexpr uint64_t ATTEST_STREAM_MS = 90'000; /* a stream's whole life: who says nothing goes */
+constexpr size_t ATTEST_STREAMS_MAX = 256;   /* at once: anybody may open one */
+constexpr uint64_t ATTEST_HELLO_MS = 10'000; /* who opens a stream and says nothing takes a place */
+constexpr uint64_t ATTEST_STREAM_MS = 90'000; /* from the hello on: the nonce's minute, and some */
 
 [[nodiscard]] bool attest_service_new(struct authority *authority, struct attest_service **ret,
                                       struct error *err);

@@ -18,6 +18,8 @@
 #include <stdio.h>
 
 constexpr size_t PATH_SIZE = 4096;
+constexpr size_t CONNECTIONS_MAX = 12'000; /* descriptors by idle strangers; each of the 5,000 nodes
+                                            * of a large cluster holds one, two while it attests */
 constexpr uint64_t SERVER_RENEW_MS = 86'400'000; /* of a certificate that lives a week */
 constexpr uint64_t SERVER_RENEW_RETRY_MS = 600'000;
 
@@ -81,6 +83,7 @@ static bool open_store(struct authority *authority, const char *data_dir, struct
 static bool open_server(struct authority *authority, struct error *err)
 {
     const struct rpc_server_options options = {
+        .limits.connections = CONNECTIONS_MAX,
         .authorize = access_authorize,
         .authorize_arg = authority,
     };
@@ -90,8 +93,7 @@ static bool open_server(struct authority *authority, struct error *err)
            attest_service_new(authority, &authority->attest, err) &&
            watch_hub_new(authority, &authority->hub, err) &&
            node_service_register(authority->server, &node_handlers, authority, err) &&
-           admin_register(authority, err) &&
-           rpc_health_set(authority->health, "", true, err) &&
+           admin_register(authority, err) && rpc_health_set(authority->health, "", true, err) &&
            rpc_health_set(authority->health, "postern.v1.NodeService", true, err) &&
            rpc_health_set(authority->health, "postern.v1.AdminService", true, err);
 }

@@ -25,7 +25,8 @@ struct authority {
     struct loop *loop;
     struct store *store;
     struct identity *identity;
-    struct policies *policies; /* in force; replaced whole by a reload: take a reference to keep it */
+    struct policies
+        *policies; /* in force; replaced whole by a reload: take a reference to keep it */
     char trust_domain[TRUST_DOMAIN_SIZE];
     uint64_t svid_lifetime_ms;
 
@@ -58,8 +59,8 @@ DEFINE_CLEANUP(authority_free, struct authority)
 
 /* New policies and another SVID lifetime; on failure the old ones stay in force, whole. */
 [[nodiscard]] bool authority_reload(struct authority *authority,
-                                    const struct policies_source *source,
-                                    uint64_t svid_lifetime_ms, struct error *err);
+                                    const struct policies_source *source, uint64_t svid_lifetime_ms,
+                                    struct error *err);
 
 /* Takes nothing new and lets what runs finish until `deadline` (boot clock, ms), then calls `drained`
  * once. */

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-constexpr uint64_t SVID_LIFETIME_MIN_MS = 10'000;              /* a node must have time to use it */
+constexpr uint64_t SVID_LIFETIME_MIN_MS = 10'000; /* a node must have time to use it */
 constexpr uint64_t SVID_LIFETIME_MAX_MS = 7ULL * 24 * 3'600'000;
 constexpr size_t PATH_SIZE = 4096;
 constexpr size_t PINS_MAX = 100'000; /* an inventory; twenty times what one cluster has */
@@ -22,8 +22,8 @@ static bool check_pins(const Postern__V1__AuthorityConfig *config, struct error 
             strspn(pin, "0123456789abcdefABCDEF") == 2 * SHA256_SIZE)
             continue;
         snprintf(field, sizeof(field), "ek_pinned[%zu]", i);
-        return error_set_field(err, field, "expected %zu hex digits, found \"%s\"",
-                               2 * SHA256_SIZE, pin);
+        return error_set_field(err, field, "expected %zu hex digits, found \"%s\"", 2 * SHA256_SIZE,
+                               pin);
     }
     return true;
 }
@@ -77,8 +77,7 @@ bool config_settings(const char *config_path, const Postern__V1__AuthorityConfig
         return false;
     return address_parse(config->listen, &settings->listen, err) &&
            resolve(config_path, config->data_dir, &ret->data_dir, &settings->data_dir, err) &&
-           resolve(config_path, config->policies, &ret->policies, &settings->policies.folder,
-                   err);
+           resolve(config_path, config->policies, &ret->policies, &settings->policies.folder, err);
 }
 
 void config_settings_done(struct config_settings *settings)

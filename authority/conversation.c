@@ -96,8 +96,8 @@ static void standing_done(struct standing *standing)
     node_record_done(&standing->record);
 }
 
-static bool find_record(struct tx *tx, struct conversation *conversation,
-                        struct standing *standing, struct error *err)
+static bool find_record(struct tx *tx, struct conversation *conversation, struct standing *standing,
+                        struct error *err)
 {
     node_record_init(&standing->record);
     standing->known = nodes_get(tx, conversation->id.agent_id, &standing->record, err);
@@ -146,9 +146,8 @@ static bool make_credential(struct conversation *conversation, const struct stan
     return true;
 }
 
-static bool pack_challenge(struct conversation *conversation,
-                           const struct pcr_selection *selection, const struct buf *blob,
-                           const struct buf *secret, struct error *err)
+static bool pack_challenge(struct conversation *conversation, const struct pcr_selection *selection,
+                           const struct buf *blob, const struct buf *secret, struct error *err)
 {
     Postern__V1__Challenge challenge = POSTERN__V1__CHALLENGE__INIT;
     Postern__V1__PcrSelection banks[PCR_BANKS_MAX], *pointers[PCR_BANKS_MAX];
@@ -168,9 +167,8 @@ static bool pack_challenge(struct conversation *conversation,
     buf_clear(&conversation->challenge_bytes);
     conversation->challenge = pb_free(conversation->challenge);
     return pb_pack(&challenge.base, ATTEST_CHALLENGE_MAX, &conversation->challenge_bytes, err) &&
-           pb_unpack(&postern__v1__challenge__descriptor,
-                     buf_slice(&conversation->challenge_bytes), nullptr, &conversation->challenge,
-                     err);
+           pb_unpack(&postern__v1__challenge__descriptor, buf_slice(&conversation->challenge_bytes),
+                     nullptr, &conversation->challenge, err);
 }
 
 bool conversation_challenge(struct conversation *conversation, struct tx *tx, struct error *err)
@@ -197,8 +195,7 @@ bool conversation_challenge(struct conversation *conversation, struct tx *tx, st
 
 /* ---- E3 ---- */
 
-bool conversation_evidence(struct conversation *conversation, struct slice bytes,
-                           struct error *err)
+bool conversation_evidence(struct conversation *conversation, struct slice bytes, struct error *err)
 {
     EVP_PKEY *key;
     conversation->now_ms = clock_wall_ms();
@@ -207,8 +204,7 @@ bool conversation_evidence(struct conversation *conversation, struct slice bytes
         !pb_unpack(&postern__v1__evidence__descriptor, bytes, nullptr, &conversation->evidence,
                    err))
         return error_prefix(err, "evidence");
-    const Postern__V1__Evidence *evidence =
-        (const Postern__V1__Evidence *)conversation->evidence;
+    const Postern__V1__Evidence *evidence = (const Postern__V1__Evidence *)conversation->evidence;
     /* Here, not when it is signed: a request without a key must not cost the node its challenge. */
     if (!csr_verify(slice(evidence->csr.data, evidence->csr.len), &key, err))
         return error_at_field(err, "csr");
@@ -315,8 +311,7 @@ static bool pack_body(struct conversation *conversation, const struct standing *
     body.reasons = pointers;
     body.agent_id = conversation->id.agent_id;
     body.verdict = appraisal->verdict;
-    body.evidence_hash =
-        (ProtobufCBinaryData){SHA256_SIZE, (uint8_t *)appraisal->evidence_hash};
+    body.evidence_hash = (ProtobufCBinaryData){SHA256_SIZE, (uint8_t *)appraisal->evidence_hash};
     if (standing->policy) {
         body.policy = (char *)standing->policy_name;
         body.policy_hash = (ProtobufCBinaryData){SHA256_SIZE, (uint8_t *)standing->policy->hash};
@@ -341,22 +336,21 @@ static bool pack_body(struct conversation *conversation, const struct standing *
 }
 
 static bool record(struct tx *tx, struct conversation *conversation,
-                   const struct standing *standing, const struct attest_case *in,
-                   struct error *err)
+                   const struct standing *standing, const struct attest_case *in, struct error *err)
 {
     bool affirmed = conversation_affirms(conversation);
-    bool admitted = standing->known &&
-                    standing->record.admission == POSTERN__V1__ADMISSION__ADMISSION_ADMITTED;
+    bool admitted =
+        standing->known && standing->record.admission == POSTERN__V1__ADMISSION__ADMISSION_ADMITTED;
     conversation->first_admission = affirmed && !admitted;
     if (conversation->first_admission &&
         !tokens_spend(tx, hello_of(conversation)->join_token, conversation->id.agent_id,
                       conversation->now_ms, err))
         return false;
     admitted = admitted || affirmed;
-    Postern__V1__Admission admission =
-        admitted          ? POSTERN__V1__ADMISSION__ADMISSION_ADMITTED
-        : standing->known ? standing->record.admission
-                          : POSTERN__V1__ADMISSION__ADMISSION_PENDING;
+    Postern__V1__Admission admission = admitted ? POSTERN__V1__ADMISSION__ADMISSION_ADMITTED
+                                       : standing->known
+                                           ? standing->record.admission
+                                           : POSTERN__V1__ADMISSION__ADMISSION_PENDING;
     const struct node_update update = {
         .in = in,
         .appraisal = &conversation->appraisal,
@@ -369,8 +363,8 @@ static bool record(struct tx *tx, struct conversation *conversation,
     return nodes_record(tx, &update, err);
 }
 
-static bool offer(struct tx *tx, struct conversation *conversation,
-                  const struct standing *standing, struct error *err)
+static bool offer(struct tx *tx, struct conversation *conversation, const struct standing *standing,
+                  struct error *err)
 {
     const struct appraisal *appraisal = &conversation->appraisal;
     const struct node_record *known = &standing->record;
@@ -432,11 +426,9 @@ bool conversation_sign(struct conversation *conversation, struct error *err)
         return false;
     if (!conversation_affirms(conversation))
         return true;
-    const Postern__V1__Evidence *evidence =
-        (const Postern__V1__Evidence *)conversation->evidence;
+    const Postern__V1__Evidence *evidence = (const Postern__V1__Evidence *)conversation->evidence;
     return identity_issue_node(conversation->identity, conversation->id.agent_id,
-                               slice(evidence->csr.data, evidence->csr.len),
-                               conversation->now_ms,
+                               slice(evidence->csr.data, evidence->csr.len), conversation->now_ms,
                                conversation->now_ms + (int64_t)conversation->svid_lifetime_ms,
                                &conversation->svid, err);
 }
@@ -450,8 +442,7 @@ void conversation_answer(struct conversation *conversation, struct answer *ret)
     ret->response.part_case = POSTERN__V1__ATTEST_RESPONSE__PART_APPRAISAL;
     ret->response.appraisal = appraisal;
 
-    appraisal->body =
-        (ProtobufCBinaryData){conversation->body.len, conversation->body.data};
+    appraisal->body = (ProtobufCBinaryData){conversation->body.len, conversation->body.data};
     appraisal->n_signatures = SIGNER_COUNT;
     appraisal->signatures = conversation->signatures.messages;
     identity_signer_certificates(conversation->identity, ret->signers);

@@ -38,9 +38,9 @@ struct conversation {
     ProtobufCMessage *hello, *challenge, *evidence;
     struct attest_identity id;
     uint8_t nonce[32];
-    struct secret *credential;       /* what only the TPM with EK and AK can answer; may be null */
-    char policy[POLICY_NAME_SIZE];   /* that the challenge was made for; empty for none */
-    int64_t now_ms;                  /* when the last message came: Unix time */
+    struct secret *credential;     /* what only the TPM with EK and AK can answer; may be null */
+    char policy[POLICY_NAME_SIZE]; /* that the challenge was made for; empty for none */
+    int64_t now_ms;                /* when the last message came: Unix time */
 
     /* Of the appraisal. */
     bool refused; /* `refusal` is the answer; only the nonce was consumed */

@@ -66,8 +66,7 @@ static bool add_differences(const struct attest_policy *policy, const struct pcr
         difference->n_expected = rule->n_allowed;
         difference->expected = rule->allowed;
         if (found[i].found)
-            hex_encode(slice(found[i].found->buffer, found[i].found->size),
-                       explanation->found[i]);
+            hex_encode(slice(found[i].found->buffer, found[i].found->size), explanation->found[i]);
         difference->found = explanation->found[i];
         difference->holds = (char *)attest_pcr_meaning(rule->index);
         explanation->difference_pointers[i] = difference;

@@ -24,9 +24,8 @@ struct explanation {
 
 /* Fills a zeroed explanation, which borrows from `policy` (null: no differences) and `view`. */
 [[nodiscard]] bool explanation_make(const struct attest_policy *policy,
-                                    const struct pcr_values *values,
-                                    const struct node_view *view, struct explanation *ret,
-                                    struct error *err);
+                                    const struct pcr_values *values, const struct node_view *view,
+                                    struct explanation *ret, struct error *err);
 /* For CLEANUP; fine on zeros. */
 void explanation_done(struct explanation *explanation);
 

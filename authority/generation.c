@@ -40,8 +40,8 @@ static bool read_name(const struct rows *rows, int column, TPM2B_NAME *ret, stru
 }
 
 /* The newest in this state. */
-static bool find(struct tx *tx, const char *agent_id, enum generation_state state,
-                 struct made *ret, struct error *err)
+static bool find(struct tx *tx, const char *agent_id, enum generation_state state, struct made *ret,
+                 struct error *err)
 {
     CLEANUP(rows_done) struct rows rows = {0};
     int64_t generation, limit;
@@ -74,8 +74,7 @@ static bool next_number(struct tx *tx, const char *agent_id, uint64_t *ret, stru
 {
     CLEANUP(rows_done) struct rows rows = {0};
     int64_t number;
-    if (!tx_query_one(tx,
-                      "SELECT coalesce(max(generation), 0) FROM generation WHERE agent_id = $1",
+    if (!tx_query_one(tx, "SELECT coalesce(max(generation), 0) FROM generation WHERE agent_id = $1",
                       SQL_PARAMS(sql_text(agent_id)), &rows, err) ||
         !rows_int(&rows, 0, 0, INT64_MAX - 1, &number, err))
         return false;
@@ -91,8 +90,7 @@ static bool retire(struct tx *tx, const char *agent_id, uint64_t first, uint64_t
     return tx_exec(tx,
                    "UPDATE generation SET state = 3, wrapped_key = NULL WHERE agent_id = $1 AND "
                    "generation BETWEEN $2 AND $3 AND state <> 3",
-                   SQL_PARAMS(sql_text(agent_id), sql_int((int64_t)first),
-                              sql_int((int64_t)last)),
+                   SQL_PARAMS(sql_text(agent_id), sql_int((int64_t)first), sql_int((int64_t)last)),
                    err);
 }
 
@@ -160,8 +158,7 @@ static bool pack_body(const struct generation_case *in, uint64_t generation, uin
     }
     body.n_seal = in->policy->seal.count;
     body.seal = seals;
-    body.object_public =
-        (ProtobufCBinaryData){parts->object_public.len, parts->object_public.data};
+    body.object_public = (ProtobufCBinaryData){parts->object_public.len, parts->object_public.data};
     body.duplicate = (ProtobufCBinaryData){parts->duplicate.len, parts->duplicate.data};
     body.seed = (ProtobufCBinaryData){parts->seed.len, parts->seed.data};
     return pb_pack(&body.base, BODY_MAX, ret, err);
@@ -193,8 +190,7 @@ static bool make(struct tx *tx, const struct kek *kek, const struct generation_c
     buf_init(&wrapped, NODE_KEY_SIZE + KEK_OVERHEAD);
     buf_init(&body, BODY_MAX);
     const char *agent_id = in->identity->agent_id;
-    if (!next_number(tx, agent_id, &generation, err) ||
-        !secret_random(NODE_KEY_SIZE, &key, err) ||
+    if (!next_number(tx, agent_id, &generation, err) || !secret_random(NODE_KEY_SIZE, &key, err) ||
         !wrap_for_tpm(in, key, pcrs, limit, &parts, err) ||
         !pack_body(in, generation, limit, &parts, &body, err))
         return false;
@@ -206,8 +202,7 @@ static bool make(struct tx *tx, const struct kek *kek, const struct generation_c
                  "counter_name, seal_digest, body, wrapped_key, offered_at_ms) VALUES ($1, $2, 1, "
                  "$3, $4, $5, $6, $7, $8, $9)",
                  SQL_PARAMS(sql_text(agent_id), sql_int((int64_t)generation),
-                            sql_int((int64_t)limit),
-                            sql_blob(name_slice(&in->identity->wrap_name)),
+                            sql_int((int64_t)limit), sql_blob(name_slice(&in->identity->wrap_name)),
                             sql_blob(name_slice(&in->identity->counter_name)),
                             sql_blob(slice(seal, SHA256_SIZE)), sql_blob(buf_slice(&body)),
                             sql_blob(buf_slice(&wrapped)), sql_int(in->now_ms)),
@@ -250,8 +245,8 @@ static enum generation_due why_due(const struct generation_case *in, const struc
 }
 
 /* Whether what is on offer still opens on this node, in this state. */
-static bool still_fits(const struct generation_case *in, const struct made *offered,
-                       uint64_t limit, const uint8_t seal[SHA256_SIZE])
+static bool still_fits(const struct generation_case *in, const struct made *offered, uint64_t limit,
+                       const uint8_t seal[SHA256_SIZE])
 {
     return offered->found && same_keys(offered, in->identity) && offered->limit == limit &&
            memcmp(offered->seal, seal, SHA256_SIZE) == 0;
@@ -312,8 +307,8 @@ static bool unknown(const char *agent_id, uint64_t generation, struct error *err
 static bool retired(const char *agent_id, uint64_t generation, struct error *err)
 {
     return error_set_reason(err, ERROR_CONFLICT, "GENERATION_RETIRED",
-                            "generation %llu of node %s is retired",
-                            (unsigned long long)generation, agent_id);
+                            "generation %llu of node %s is retired", (unsigned long long)generation,
+                            agent_id);
 }
 
 /* The state of one, with its wrapped key in `ret_wrapped` unless it is retired. */
@@ -341,8 +336,8 @@ static bool look_up(struct tx *tx, const char *agent_id, uint64_t generation,
     return buf_ok(ret_wrapped, err);
 }
 
-bool generation_key(struct tx *tx, const struct kek *kek, const char *agent_id,
-                    uint64_t generation, struct secret **ret, struct error *err)
+bool generation_key(struct tx *tx, const struct kek *kek, const char *agent_id, uint64_t generation,
+                    struct secret **ret, struct error *err)
 {
     enum generation_state state;
     CLEANUP(buf_done) struct buf wrapped, context;
@@ -370,8 +365,7 @@ bool generation_confirm(struct tx *tx, const char *agent_id, uint64_t generation
     return tx_exec(tx,
                    "UPDATE generation SET state = 2, confirmed_at_ms = $3 WHERE agent_id = $1 AND "
                    "generation = $2 AND state = 1",
-                   SQL_PARAMS(sql_text(agent_id), sql_int((int64_t)generation),
-                              sql_int(now_ms)),
+                   SQL_PARAMS(sql_text(agent_id), sql_int((int64_t)generation), sql_int(now_ms)),
                    err);
 }
 

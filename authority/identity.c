@@ -194,8 +194,7 @@ static bool open_server_names(struct identity *identity, const char *data_dir, s
     char *text = (char *)identity->server_names_text.data, *rest = nullptr;
     for (char *name = strtok_r(text, "\n", &rest); name; name = strtok_r(nullptr, "\n", &rest)) {
         if (identity->server_name_count == CA_DNS_NAMES_MAX)
-            return error_set(err, ERROR_EXHAUSTED, "%s: at most %zu names", path,
-                             CA_DNS_NAMES_MAX);
+            return error_set(err, ERROR_EXHAUSTED, "%s: at most %zu names", path, CA_DNS_NAMES_MAX);
         identity->server_names[identity->server_name_count++] = name;
     }
     return true;
@@ -398,8 +397,8 @@ bool identity_issue_operator(const struct identity *identity, const char *name,
 
 /* ---- Making it all ---- */
 
-static bool create_key(const char *data_dir, const char *name, enum key_kind kind,
-                       struct key **ret, struct error *err)
+static bool create_key(const char *data_dir, const char *name, enum key_kind kind, struct key **ret,
+                       struct error *err)
 {
     char path[PATH_SIZE];
     return key_generate(kind, ret, err) && file_in(data_dir, name, path, err) &&
@@ -427,8 +426,7 @@ static bool create_chain(const char *data_dir, const char *trust_domain,
 }
 
 bool identity_create(const char *data_dir, const char *trust_domain,
-                     const char *const *server_names, size_t server_name_count,
-                     struct error *err)
+                     const char *const *server_names, size_t server_name_count, struct error *err)
 {
     char path[PATH_SIZE];
     CLEANUP(buf_done) struct buf names;

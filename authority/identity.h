@@ -32,8 +32,8 @@
 struct identity;
 
 constexpr size_t TRUST_DOMAIN_SIZE = SPIFFE_TRUST_DOMAIN_MAX + 1;
-constexpr size_t SIGNER_QUEUE_MAX = 1024;   /* jobs; a flood of requests is refused, not piled up */
-constexpr size_t SIGNER_COUNT = 2;          /* P-384 and ML-DSA-65 */
+constexpr size_t SIGNER_QUEUE_MAX = 1024; /* jobs; a flood of requests is refused, not piled up */
+constexpr size_t SIGNER_COUNT = 2;        /* P-384 and ML-DSA-65 */
 constexpr size_t KEY_ID_SIZE = 8;
 
 /* `loop` may be null: then there is no signer's thread. NOT_FOUND, DENIED, INVALID name the file. */
@@ -100,8 +100,8 @@ const struct bundle *identity_bundle(const struct identity *identity);
 /* A certificate for an operator and its new private key, which is saved at `key_path`. Appends the
  * certificate as PEM. INVALID for a NAME that a SPIFFE ID can't have. */
 [[nodiscard]] bool identity_issue_operator(const struct identity *identity, const char *name,
-                                           const char *key_path, int64_t now_ms, struct buf *ret_pem,
-                                           struct error *err);
+                                           const char *key_path, int64_t now_ms,
+                                           struct buf *ret_pem, struct error *err);
 
 /* Appends the trust anchor as PEM: what nodes and operators check us against. */
 void identity_anchor(const struct identity *identity, struct buf *ret);

@@ -27,8 +27,8 @@ constexpr size_t PEM_MAX = 64 * 1024;
 #define SERVER_NAME "postern-authority"
 
 struct plan {
-    const char *folder;       /* as it will be called */
-    char work[PATH_SIZE];     /* as it is called until it is whole */
+    const char *folder;   /* as it will be called */
+    char work[PATH_SIZE]; /* as it is called until it is whole */
     const char *trust_domain;
     const char *listen;
     const char *server_names[CA_DNS_NAMES_MAX];
@@ -99,14 +99,13 @@ static bool parse_options(int argc, char **argv, struct plan *plan, struct error
             break;
         case 's':
             if (plan->server_name_count == CA_DNS_NAMES_MAX)
-                return error_set(err, ERROR_INVALID, "at most %zu server names",
-                                 CA_DNS_NAMES_MAX);
+                return error_set(err, ERROR_INVALID, "at most %zu server names", CA_DNS_NAMES_MAX);
             plan->server_names[plan->server_name_count++] = optarg;
             break;
         default:
             return error_set(err, ERROR_INVALID, "init: %s %s", argv[optind - 1],
-                             option == ':' ? "needs a value" : "is no option; usage: init "
-                                                               INIT_ARGUMENTS);
+                             option == ':' ? "needs a value"
+                                           : "is no option; usage: init " INIT_ARGUMENTS);
         }
     }
     if (argc - optind != 1 || argv[optind][0] == '\0')
@@ -134,8 +133,7 @@ static bool path_of(const struct plan *plan, const char *name, char ret[static P
     return true;
 }
 
-static bool make_folder(const struct plan *plan, const char *name, unsigned mode,
-                        struct error *err)
+static bool make_folder(const struct plan *plan, const char *name, unsigned mode, struct error *err)
 {
     char path[PATH_SIZE];
     return path_of(plan, name, path, err) && folder_make(path, mode, err);
@@ -287,9 +285,9 @@ static bool check_target(const struct plan *plan, struct error *err)
     while (readdir(folder))
         entries++;
     closedir(folder);
-    return entries <= 2 || error_set(err, ERROR_CONFLICT,
-                                     "%s exists and is not empty: nothing was changed",
-                                     plan->folder);
+    return entries <= 2 ||
+           error_set(err, ERROR_CONFLICT, "%s exists and is not empty: nothing was changed",
+                     plan->folder);
 }
 
 static void print_result(const struct plan *plan)

@@ -91,8 +91,8 @@ bool kek_unwrap(const struct kek *kek, struct slice context, struct slice wrappe
     if (!derive(kek, salt, context, &derived, err))
         return false;
     const uint8_t *bytes = secret_data(derived);
-    if (aead_open(slice(bytes, AEAD_KEY_SIZE), slice(bytes + AEAD_KEY_SIZE, AEAD_IV_SIZE),
-                  context, in.rest, ret, err))
+    if (aead_open(slice(bytes, AEAD_KEY_SIZE), slice(bytes + AEAD_KEY_SIZE, AEAD_IV_SIZE), context,
+                  in.rest, ret, err))
         return true;
     if (err->class == ERROR_DENIED)
         return error_set_reason(err, ERROR_DENIED, "KEK_MISMATCH",

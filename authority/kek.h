@@ -23,8 +23,8 @@ DEFINE_CLEANUP(kek_free, struct kek)
 /* Appends version 1 | salt 32 | ciphertext ‖ tag: AES-256-GCM under a key and an IV that HKDF makes of
  * the KEK and the fresh salt. `context` says what it is and whose ("node key", agent_id, …): prefixed
  * parts, authenticated, not stored, so that no row can stand in for another. */
-[[nodiscard]] bool kek_wrap(const struct kek *kek, struct slice context,
-                            const struct secret *plain, struct buf *ret, struct error *err);
+[[nodiscard]] bool kek_wrap(const struct kek *kek, struct slice context, const struct secret *plain,
+                            struct buf *ret, struct error *err);
 /* DENIED (reason KEK_MISMATCH) for another context, another KEK or a damaged row. */
 [[nodiscard]] bool kek_unwrap(const struct kek *kek, struct slice context, struct slice wrapped,
                               struct secret **ret, struct error *err);

@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "program/daemon.h"
 
+#include <sys/resource.h>
+
 struct program {
     struct daemon_run *run;
     struct authority *authority;
@@ -40,8 +42,19 @@ static bool keep_settings(struct program *program, const Postern__V1__AuthorityC
     program->data_dir = mem_strdup(config->data_dir);
     program->trust_domain = mem_strdup(config->trust_domain);
     program->listen = mem_strdup(config->listen);
-    return (program->data_dir && program->trust_domain && program->listen) ||
-           error_set_memory(err);
+    return (program->data_dir && program->trust_domain && program->listen) || error_set_memory(err);
+}
+
+/* Thousands of nodes hold a stream each; the soft limit of a shell or a service is for programs that
+ * use select. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log_at(LOG_WARNING, "main", "cannot raise the limit of open files");
 }
 
 static bool program_start(struct daemon_run *run, void **ret_state, struct error *err)
@@ -54,16 +67,15 @@ static bool program_start(struct daemon_run *run, void **ret_state, struct error
     if (!program)
         return error_set_memory(err);
     program->run = run;
+    raise_descriptors();
     if (!keep_settings(program, config, err) ||
         !config_settings(daemon_config_path(run), config, &settings, err) ||
-        !authority_new(daemon_loop(run), &settings.settings, &program->authority, &address,
-                       err)) {
+        !authority_new(daemon_loop(run), &settings.settings, &program->authority, &address, err)) {
         program_stop(program);
         return false;
     }
     const struct policies *policies = program->authority->policies;
-    log_at(LOG_INFO, "main",
-           "trust domain %s on %s, with %zu attestation and %zu release policies",
+    log_at(LOG_INFO, "main", "trust domain %s on %s, with %zu attestation and %zu release policies",
            config->trust_domain, address_format(&address, text),
            policies_attestation_count(policies), policies_release_count(policies));
     *ret_state = program;
@@ -112,8 +124,8 @@ static void program_drain(void *state)
 int main(int argc, char **argv)
 {
     static const struct daemon_verb verbs[] = {
-        {"init", INIT_ARGUMENTS, "make keys, trust anchor, first operator, configuration and database",
-         init_run},
+        {"init", INIT_ARGUMENTS,
+         "make keys, trust anchor, first operator, configuration and database", init_run},
         {},
     };
     static const struct daemon authority = {

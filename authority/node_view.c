@@ -66,8 +66,8 @@ bool node_view_new(const struct node_record *record, struct node_view **ret, str
     CLEANUP(node_view_free_at) struct node_view *view = mem_new(1, sizeof(*view));
     if (!view)
         return error_set_memory(err);
-    if (!pb_unpack(&postern__v1__appraisal_body__descriptor, buf_slice(&record->appraisal),
-                   nullptr, &view->body, err))
+    if (!pb_unpack(&postern__v1__appraisal_body__descriptor, buf_slice(&record->appraisal), nullptr,
+                   &view->body, err))
         return error_prefix(err, "the appraisal of node %s", record->agent_id);
     fill(record, view);
     *ret = TAKE(view);

@@ -26,7 +26,7 @@ void node_record_done(struct node_record *record)
     "clock_ms, firmware, counter, clear_accepted, wants_generation, appraisal, "                   \
     "(SELECT max(generation) FROM generation g WHERE g.agent_id = node.agent_id AND state = 2), "  \
     "(SELECT counter_limit FROM generation g WHERE g.agent_id = node.agent_id AND state = 2 "      \
-    "ORDER BY generation DESC LIMIT 1), "                                                         \
+    "ORDER BY generation DESC LIMIT 1), "                                                          \
     "wrap_name "
 
 static bool read_text(const struct rows *rows, int column, char *ret, size_t size,
@@ -108,8 +108,7 @@ static bool read_state(const struct rows *rows, struct node_record *ret, struct 
     struct slice firmware;
     if (!read_u32(rows, 13, &ret->reset_count, err) ||
         !read_u32(rows, 14, &ret->restart_count, err) ||
-        !read_number(rows, 15, &ret->clock_ms, err) ||
-        !rows_blob(rows, 16, 8, 8, &firmware, err) ||
+        !read_number(rows, 15, &ret->clock_ms, err) || !rows_blob(rows, 16, 8, 8, &firmware, err) ||
         !read_number(rows, 17, &ret->counter, err) ||
         !read_bool(rows, 18, &ret->clear_accepted, err) ||
         !read_bool(rows, 19, &ret->wants_generation, err))
@@ -175,8 +174,8 @@ bool nodes_each(struct tx *tx,
 bool node_may_receive(const struct node_record *record, int64_t now_ms, struct error *err)
 {
     if (record->admission != POSTERN__V1__ADMISSION__ADMISSION_ADMITTED)
-        return error_set_reason(err, ERROR_DENIED, "NODE_NOT_ADMITTED",
-                                "node %s is not admitted", record->agent_id);
+        return error_set_reason(err, ERROR_DENIED, "NODE_NOT_ADMITTED", "node %s is not admitted",
+                                record->agent_id);
     if (record->verdict != POSTERN__V1__VERDICT__VERDICT_AFFIRMING &&
         record->verdict != POSTERN__V1__VERDICT__VERDICT_WARNING)
         return error_set_reason(err, ERROR_CONFLICT, "NODE_CONTRAINDICATED",
@@ -239,8 +238,7 @@ bool nonces_make(struct tx *tx, struct slice nonce, const char *agent_id, int64_
         return false;
     if (open >= NONCES_MAX)
         return error_set_reason(err, ERROR_EXHAUSTED, "TOO_MANY_CHALLENGES",
-                                "%lld challenges are open; try again in a minute",
-                                (long long)open);
+                                "%lld challenges are open; try again in a minute", (long long)open);
     return tx_exec(tx, "INSERT INTO nonce (nonce, agent_id, made_at_ms) VALUES ($1, $2, $3)",
                    SQL_PARAMS(sql_blob(nonce), sql_text(agent_id), sql_int(now_ms)), err);
 }
@@ -311,8 +309,8 @@ bool tokens_look(struct tx *tx, const char *token, const char *agent_id, int64_t
         !tx_query(tx,
                   "SELECT policy FROM join_token WHERE hash = $1 AND expires_at_ms > $2 AND "
                   "(spent_by IS NULL OR spent_by = $3)",
-                  SQL_PARAMS(sql_blob(SLICE_OF(hash)), sql_int(now_ms), sql_text(agent_id)),
-                  &rows, err) ||
+                  SQL_PARAMS(sql_blob(SLICE_OF(hash)), sql_int(now_ms), sql_text(agent_id)), &rows,
+                  err) ||
         !rows_next(&rows, &more, err))
         return false;
     if (more && !read_text(&rows, 0, ret_policy, POLICY_NAME_SIZE, err))
@@ -331,9 +329,8 @@ bool tokens_spend(struct tx *tx, const char *token, const char *agent_id, int64_
                  "(spent_by IS NULL OR spent_by = $2)",
                  SQL_PARAMS(sql_blob(SLICE_OF(hash)), sql_text(agent_id), sql_int(now_ms)), err))
         return false;
-    return tx_changed(tx) == 1 ||
-           error_set_reason(err, ERROR_CONFLICT, "JOIN_TOKEN_SPENT",
-                            "the join token was spent by another node");
+    return tx_changed(tx) == 1 || error_set_reason(err, ERROR_CONFLICT, "JOIN_TOKEN_SPENT",
+                                                   "the join token was spent by another node");
 }
 
 /* ---- Appraisals ---- */
@@ -405,22 +402,20 @@ static bool update_measures(struct tx *tx, const struct node_update *update, str
     buf_init(&firmware, 8);
     buf_put_u64(&firmware, appraisal->firmware_version);
     return buf_ok(&firmware, err) &&
-           tx_exec(tx,
-                   "UPDATE node SET ak_name = $2, req_public = $3, trusted = 1, reset_count = $4, "
-                   "restart_count = $5, clock_ms = $6, firmware = $7, counter = $8, "
-                   "clear_accepted = clear_accepted AND $9, wrap_name = $10 WHERE agent_id = $1",
-                   SQL_PARAMS(sql_text(in->identity->agent_id),
-                              sql_blob(name_slice(&in->identity->ak_name)),
-                              sql_blob(slice(in->hello->req_public.data,
-                                             in->hello->req_public.len)),
-                              sql_int(appraisal->reset_count), sql_int(appraisal->restart_count),
-                              sql_int((int64_t)appraisal->clock_ms),
-                              sql_blob(buf_slice(&firmware)),
-                              sql_int((int64_t)appraisal->counter),
-                              sql_int(appraisal->verdict ==
-                                      POSTERN__V1__VERDICT__VERDICT_PENDING),
-                              sql_blob(name_slice(&in->identity->wrap_name))),
-                   err);
+           tx_exec(
+               tx,
+               "UPDATE node SET ak_name = $2, req_public = $3, trusted = 1, reset_count = $4, "
+               "restart_count = $5, clock_ms = $6, firmware = $7, counter = $8, "
+               "clear_accepted = clear_accepted AND $9, wrap_name = $10 WHERE agent_id = $1",
+               SQL_PARAMS(sql_text(in->identity->agent_id),
+                          sql_blob(name_slice(&in->identity->ak_name)),
+                          sql_blob(slice(in->hello->req_public.data, in->hello->req_public.len)),
+                          sql_int(appraisal->reset_count), sql_int(appraisal->restart_count),
+                          sql_int((int64_t)appraisal->clock_ms), sql_blob(buf_slice(&firmware)),
+                          sql_int((int64_t)appraisal->counter),
+                          sql_int(appraisal->verdict == POSTERN__V1__VERDICT__VERDICT_PENDING),
+                          sql_blob(name_slice(&in->identity->wrap_name))),
+               err);
 }
 
 bool nodes_record(struct tx *tx, const struct node_update *update, struct error *err)

@@ -13,14 +13,15 @@
 #include "postern/v1/admin.pb-c.h"
 
 constexpr int64_t NODES_PENDING_MAX = 1000; /* a farm of software TPMs would fill the disk */
-constexpr int64_t NODES_LIST_MAX = 10'000; /* of one answer: a response has 4 MiB */
-constexpr int64_t NONCES_MAX = 10'000; /* open challenges: hellos without an answer fill the table */
+constexpr int64_t NODES_LIST_MAX = 10'000;  /* of one answer: a response has 4 MiB */
+constexpr int64_t NONCES_MAX =
+    10'000; /* open challenges: hellos without an answer fill the table */
 constexpr int64_t JOIN_TOKENS_MAX = 10'000; /* unspent and unexpired: a script gone wrong */
-constexpr size_t HOST_NAME_SIZE = 254;     /* DNS: 253 characters and a NUL; longer is cut */
+constexpr size_t HOST_NAME_SIZE = 254;      /* DNS: 253 characters and a NUL; longer is cut */
 constexpr size_t POLICY_NAME_SIZE = 64;
-constexpr size_t JOIN_TOKEN_SECRET_SIZE = 24; /* bytes of randomness */
+constexpr size_t JOIN_TOKEN_SECRET_SIZE = 24;  /* bytes of randomness */
 constexpr size_t JOIN_TOKEN_SIZE = 5 + 32 + 1; /* "join-", base64url of them, NUL */
-constexpr size_t JOIN_TOKEN_MAX = 128; /* of what a node sends as one */
+constexpr size_t JOIN_TOKEN_MAX = 128;         /* of what a node sends as one */
 constexpr uint64_t JOIN_TOKEN_LIFETIME_MS = 600'000;
 constexpr uint64_t JOIN_TOKEN_LIFETIME_MAX_MS = 86'400'000;
 constexpr size_t APPRAISAL_BODY_MAX = 64 * 1024; /* 32 reasons of 256 bytes, and some */
@@ -35,17 +36,18 @@ struct node_record {
     TPM2B_NAME ek_name, ak_name;   /* a pair that was proven */
     TPM2B_NAME wrap_name;          /* as req */
     TPM2B_PUBLIC req;              /* its requests are signed with it */
-    bool trusted; /* req, counts, clock and counter are of an appraisal that was not contraindicated */
+    bool
+        trusted; /* req, counts, clock and counter are of an appraisal that was not contraindicated */
     Postern__V1__EkTrust ek_trust;
     Postern__V1__Verdict verdict; /* of the last appraisal */
     int64_t appraised_at_ms, expires_at_ms, last_seen_ms;
     uint32_t reset_count, restart_count;
     uint64_t clock_ms;
     uint64_t firmware_version;
-    uint64_t counter; /* last certified */
-    bool clear_accepted; /* an operator knows that the TPM was cleared */
-    bool wants_generation;      /* a retired version is to be made unreadable */
-    struct buf appraisal;       /* the last AppraisalBody */
+    uint64_t counter;      /* last certified */
+    bool clear_accepted;   /* an operator knows that the TPM was cleared */
+    bool wants_generation; /* a retired version is to be made unreadable */
+    struct buf appraisal;  /* the last AppraisalBody */
     /* From `generation`, 0 without one. */
     uint64_t generation; /* newest confirmed */
     uint64_t limit;      /* … and its limit */
@@ -102,9 +104,9 @@ void node_record_done(struct node_record *record);
 struct node_update {
     const struct attest_case *in;
     const struct appraisal *appraisal;
-    struct slice body; /* the AppraisalBody */
+    struct slice body;                /* the AppraisalBody */
     Postern__V1__Admission admission; /* from now on */
-    const char *policy; /* null: none */
+    const char *policy;               /* null: none */
     int64_t now_ms;
     int64_t expires_at_ms;
 };
@@ -115,8 +117,7 @@ void node_attest_record(const struct node_record *record, struct attest_record *
 /* Records an authentic appraisal: makes the row (dropping the oldest pending one beyond
  * NODES_PENDING_MAX) or updates it. What a contraindicated one says of clock, keys and counter is not
  * taken over: it must not move what the next is measured by. */
-[[nodiscard]] bool nodes_record(struct tx *tx, const struct node_update *update,
-                                struct error *err);
+[[nodiscard]] bool nodes_record(struct tx *tx, const struct node_update *update, struct error *err);
 /* Operators' words. NOT_FOUND. */
 [[nodiscard]] bool nodes_approve(struct tx *tx, const char *agent_id, const char *policy,
                                  struct error *err);

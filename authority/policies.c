@@ -77,8 +77,7 @@ static bool read_folder(struct policies *policies, const char *folder, const cha
                         const ProtobufCMessageDescriptor *descriptor,
                         bool (*take)(struct policies *policies, ProtobufCMessage *message,
                                      struct error *err),
-                        bool (*reserve)(struct policies *policies, size_t count,
-                                        struct error *err),
+                        bool (*reserve)(struct policies *policies, size_t count, struct error *err),
                         struct error *err)
 {
     char path[PATH_SIZE];
@@ -133,8 +132,7 @@ static bool take_attestation(struct policies *policies, ProtobufCMessage *messag
     return true;
 }
 
-const struct attest_policy *policies_attestation(const struct policies *policies,
-                                                 const char *name)
+const struct attest_policy *policies_attestation(const struct policies *policies, const char *name)
 {
     for (size_t i = 0; name && i < policies->attestation_count; i++) {
         if (strcmp(policies->attestation[i]->message->name, name) == 0)
@@ -156,9 +154,9 @@ static bool check_node(const char *field, const char *text, struct error *err)
     if (strcmp(text, "*") == 0 || (strlen(text) == AGENT_ID_SIZE - 1 &&
                                    strspn(text, "0123456789abcdef") == AGENT_ID_SIZE - 1))
         return true;
-    return error_set_field(err, field,
-                           "expected an agent_id of 32 lower-case hex digits or \"*\", found \"%s\"",
-                           text);
+    return error_set_field(
+        err, field, "expected an agent_id of 32 lower-case hex digits or \"*\", found \"%s\"",
+        text);
 }
 
 /* A SPIFFE ID with a path, or one whose last segment is "*". */
@@ -286,8 +284,7 @@ const uint8_t (*policies_ek_pins(const struct policies *policies, size_t *ret_co
 
 /* ---- The whole ---- */
 
-bool policies_load(const struct policies_source *source, struct policies **ret,
-                   struct error *err)
+bool policies_load(const struct policies_source *source, struct policies **ret, struct error *err)
 {
     CLEANUP(policies_unref_at) struct policies *policies = mem_new(1, sizeof(*policies));
     if (!policies)
@@ -297,9 +294,8 @@ bool policies_load(const struct policies_source *source, struct policies **ret,
         !read_folder(policies, source->folder, "attestation",
                      &postern__v1__attestation_policy__descriptor, take_attestation,
                      reserve_attestation, err) ||
-        !read_folder(policies, source->folder, "release",
-                     &postern__v1__release_policy__descriptor, take_release, reserve_release,
-                     err))
+        !read_folder(policies, source->folder, "release", &postern__v1__release_policy__descriptor,
+                     take_release, reserve_release, err))
         return false;
     *ret = TAKE(policies);
     return true;

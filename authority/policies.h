@@ -37,8 +37,7 @@ size_t policies_attestation_count(const struct policies *policies);
 size_t policies_release_count(const struct policies *policies);
 
 /* Null if there is none of that name, or for a null name. Borrowed. */
-const struct attest_policy *policies_attestation(const struct policies *policies,
-                                                 const char *name);
+const struct attest_policy *policies_attestation(const struct policies *policies, const char *name);
 /* Whether a release policy lets this node speak for that workload. False where none says so, and for
  * what is no workload's ID. */
 [[nodiscard]] bool policies_may_vouch(const struct policies *policies, const char *agent_id,

@@ -177,8 +177,8 @@ Postern__V1__ListNodesResponse *bench_nodes(struct bench *bench)
     struct error err = {0};
     const Postern__V1__ListNodesRequest request = POSTERN__V1__LIST_NODES_REQUEST__INIT;
     Postern__V1__ListNodesResponse *response;
-    assert_ok(admin_service_list_nodes_sync(bench->operator_client, nullptr, &request, &response,
-                                            &err));
+    assert_ok(
+        admin_service_list_nodes_sync(bench->operator_client, nullptr, &request, &response, &err));
     return response;
 }
 
@@ -335,18 +335,17 @@ static void prove(struct attempt *attempt, const Postern__V1__Challenge *challen
     assert_ok(tpm_begin(machine->tpm, soon(), &err));
     if (challenge->credential_blob.len > 0)
         assert_ok(tpm_activate(
-            machine->tpm,
-            slice(challenge->credential_blob.data, challenge->credential_blob.len),
+            machine->tpm, slice(challenge->credential_blob.data, challenge->credential_blob.len),
             slice(challenge->credential_secret.data, challenge->credential_secret.len),
             &ret->credential, &err));
     struct slice quote_digest = slice(digest[BINDING_QUOTE], SHA256_SIZE);
     if (!attempt->other_quote)
-        assert_ok(tpm_quote(machine->tpm, &selection, quote_digest, &ret->quote, &ret->values,
-                            &err));
-    assert_ok(tpm_certify(machine->tpm, TPM_KEY_WRAP,
-                          slice(digest[BINDING_CERTIFY], SHA256_SIZE), &ret->wrap, &err));
-    assert_ok(tpm_certify(machine->tpm, TPM_KEY_REQ,
-                          slice(digest[BINDING_CERTIFY], SHA256_SIZE), &ret->req, &err));
+        assert_ok(
+            tpm_quote(machine->tpm, &selection, quote_digest, &ret->quote, &ret->values, &err));
+    assert_ok(tpm_certify(machine->tpm, TPM_KEY_WRAP, slice(digest[BINDING_CERTIFY], SHA256_SIZE),
+                          &ret->wrap, &err));
+    assert_ok(tpm_certify(machine->tpm, TPM_KEY_REQ, slice(digest[BINDING_CERTIFY], SHA256_SIZE),
+                          &ret->req, &err));
     assert_ok(tpm_counter_certify(machine->tpm, &machine->counter,
                                   slice(digest[BINDING_COUNTER], SHA256_SIZE), &ret->counter,
                                   &err));
@@ -450,8 +449,7 @@ static void take_appraisal(struct attempt *attempt, const Postern__V1__Appraisal
                             &pb_limits_strict, &attempt->offer, &err));
 }
 
-static void on_message(void *arg, struct rpc_call *call,
-                       const Postern__V1__AttestResponse *message)
+static void on_message(void *arg, struct rpc_call *call, const Postern__V1__AttestResponse *message)
 {
     struct attempt *attempt = arg;
     struct error err = {0};
@@ -492,8 +490,7 @@ bool attest(struct attempt *attempt)
     buf_init(&attempt->evidence, 64 * 1024);
     make_hello(attempt);
     attempt->client = bench_client(attempt->bench, (struct slice){0}, nullptr);
-    attempt->call =
-        node_service_attest(attempt->client, &options, on_message, &events, attempt);
+    attempt->call = node_service_attest(attempt->client, &options, on_message, &events, attempt);
     assert_non_null(attempt->call);
     Postern__V1__AttestRequest request = POSTERN__V1__ATTEST_REQUEST__INIT;
     request.part_case = POSTERN__V1__ATTEST_REQUEST__PART_HELLO;

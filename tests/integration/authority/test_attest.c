@@ -93,8 +93,8 @@ static bool run_confirm(struct tx *tx, void *arg, struct error *err)
 static bool run_key(struct tx *tx, void *arg, struct error *err)
 {
     struct confirm *confirm = arg;
-    return generation_key(tx, confirm->kek, confirm->agent_id, confirm->generation,
-                          &confirm->key, err);
+    return generation_key(tx, confirm->kek, confirm->agent_id, confirm->generation, &confirm->key,
+                          err);
 }
 
 static bool run_want(struct tx *tx, void *arg, struct error *err)
@@ -119,8 +119,8 @@ static void import_offer(struct machine *machine, const struct attempt *attempt,
     buf_init(&ret->private, 4096);
     ret->seal.count = ret->body->n_seal;
     for (size_t i = 0; i < ret->seal.count; i++)
-        ret->seal.bank[i] = (struct pcr_bank){(TPMI_ALG_HASH)ret->body->seal[i]->bank,
-                                              ret->body->seal[i]->mask};
+        ret->seal.bank[i] =
+            (struct pcr_bank){(TPMI_ALG_HASH)ret->body->seal[i]->bank, ret->body->seal[i]->mask};
     assert_ok(tpm_begin(machine->tpm, clock_boot_ms() + 60'000, &err));
     assert_ok(node_key_import(
         machine->tpm, slice(ret->body->object_public.data, ret->body->object_public.len),
@@ -165,11 +165,11 @@ static void check_signatures(const struct attempt *attempt, const char *tag,
         struct spiffe_id id;
         CLEANUP(key_unref_at) struct key *key = nullptr;
         unsigned char *spki = nullptr;
-        assert_ok(certificate_from_der(slice(appraisal->signer_certificates[i].data,
-                                             appraisal->signer_certificates[i].len),
-                                       &leaf, &err));
         assert_ok(certificate_from_der(
-            slice(appraisal->bundle[i].data, appraisal->bundle[i].len), &ca, &err));
+            slice(appraisal->signer_certificates[i].data, appraisal->signer_certificates[i].len),
+            &leaf, &err));
+        assert_ok(certificate_from_der(slice(appraisal->bundle[i].data, appraisal->bundle[i].len),
+                                       &ca, &err));
         assert_int_equal(X509_verify(leaf, X509_get0_pubkey(ca)), 1);
         assert_ok(svid_id(leaf, &id, &err));
         assert_string_equal(id.text, "spiffe://test.example/postern/authority/packets");
@@ -195,10 +195,10 @@ static void check_svid(const struct attempt *attempt)
     int64_t expiry;
     const Postern__V1__Appraisal *appraisal = attempt_appraisal(attempt);
     assert_int_equal(appraisal->n_svid, 1);
-    assert_ok(certificate_from_der(slice(appraisal->svid[0].data, appraisal->svid[0].len), &leaf,
+    assert_ok(
+        certificate_from_der(slice(appraisal->svid[0].data, appraisal->svid[0].len), &leaf, &err));
+    assert_ok(certificate_from_der(slice(appraisal->bundle[0].data, appraisal->bundle[0].len), &ca,
                                    &err));
-    assert_ok(certificate_from_der(slice(appraisal->bundle[0].data, appraisal->bundle[0].len),
-                                   &ca, &err));
     assert_ok(svid_id(leaf, &id, &err));
     snprintf(expected, sizeof(expected), "spiffe://test.example/postern/node/%s",
              attempt->id.agent_id);
@@ -292,10 +292,10 @@ static void test_joins_by_token(void **state)
 static void test_wrong_token(void **state)
 {
     struct world *world = *state;
-    CLEANUP(attempt_done) struct attempt attempt = {
-        .bench = &world->bench,
-        .machine = &world->one,
-        .token = "join-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+    CLEANUP(attempt_done) struct attempt attempt = {.bench = &world->bench,
+                                                    .machine = &world->one,
+                                                    .token =
+                                                        "join-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
     assert_true(attest(&attempt));
     assert_verdict(&attempt, PENDING);
     assert_true(has_reason(&attempt, "join-token"));
@@ -345,11 +345,10 @@ static void test_replayed_evidence(void **state)
     again(world, &world->one, &first);
     struct error err = {0};
     assert_ok(bench_transact(&world->bench, forget, nullptr, &err));
-    CLEANUP(attempt_done) struct attempt replay = {
-        .bench = &world->bench,
-        .machine = &world->one,
-        .replay = buf_slice(&first.evidence),
-        .replay_hello = buf_slice(&first.hello)};
+    CLEANUP(attempt_done) struct attempt replay = {.bench = &world->bench,
+                                                   .machine = &world->one,
+                                                   .replay = buf_slice(&first.evidence),
+                                                   .replay_hello = buf_slice(&first.hello)};
     expect_unauthentic(&replay);
     expect_no_nodes(world);
 }
@@ -396,7 +395,7 @@ static void test_generations(void **state)
     struct world *world = *state;
     struct error err = {0};
     CLEANUP(attempt_done) struct attempt first = {0}, same = {0}, none = {0}, second = {0},
-                                 rest = {0}, after = {0};
+                                         rest = {0}, after = {0};
     join(world, &world->one, &first);
     struct imported one, two;
     import_offer(&world->one, &first, &one);
@@ -448,8 +447,8 @@ static void test_generations(void **state)
 
     uint64_t value;
     assert_ok(tpm_begin(world->one.tpm, clock_boot_ms() + 60'000, &err));
-    assert_ok(tpm_counter_raise(world->one.tpm, &world->one.counter, two.body->limit, &value,
-                                &err));
+    assert_ok(
+        tpm_counter_raise(world->one.tpm, &world->one.counter, two.body->limit, &value, &err));
     tpm_end(world->one.tpm);
     opened = secret_free(opened);
     assert_fails(unseal(&world->one, &one, &opened, &err), ERROR_DENIED);
@@ -477,8 +476,8 @@ static void test_blown_fuse(void **state)
     const Postern__V1__GenerationBody *body = (const Postern__V1__GenerationBody *)first.offer;
     uint64_t value;
     assert_ok(tpm_begin(world->one.tpm, clock_boot_ms() + 60'000, &err));
-    assert_ok(tpm_counter_raise(world->one.tpm, &world->one.counter, body->limit + 2, &value,
-                                &err));
+    assert_ok(
+        tpm_counter_raise(world->one.tpm, &world->one.counter, body->limit + 2, &value, &err));
     tpm_end(world->one.tpm);
     again(world, &world->one, &blown);
     assert_verdict(&blown, CONTRAINDICATED);
@@ -492,8 +491,8 @@ static void test_blown_fuse(void **state)
     Postern__V1__ApproveNodeResponse *approved;
     deny.agent_id = approve.agent_id = first.id.agent_id;
     approve.policy = (char[]){"good"};
-    assert_ok(admin_service_deny_node_sync(world->bench.operator_client, nullptr, &deny, &denied,
-                                           &err));
+    assert_ok(
+        admin_service_deny_node_sync(world->bench.operator_client, nullptr, &deny, &denied, &err));
     pb_free(&denied->base);
     assert_ok(admin_service_approve_node_sync(world->bench.operator_client, nullptr, &approve,
                                               &approved, &err));
@@ -602,6 +601,97 @@ static void test_attest_now_of_who_is_away(void **state)
     assert_string_equal(err.field, "agent_id");
 }
 
+/* A client with the SVID of this attempt. */
+static struct rpc_client *node_client(struct world *world, const struct attempt *joined)
+{
+    struct error err = {0};
+    X509 *leaf;
+    CLEANUP(buf_done) struct buf pem;
+    buf_init(&pem, 64 * 1024);
+    const Postern__V1__Appraisal *appraisal = attempt_appraisal(joined);
+    assert_ok(
+        certificate_from_der(slice(appraisal->svid[0].data, appraisal->svid[0].len), &leaf, &err));
+    assert_ok(certificate_to_pem(leaf, &pem, &err));
+    X509_free(leaf);
+    return bench_client(&world->bench, buf_slice(&pem), joined->key);
+}
+
+/* A node that watches, and does what it is asked. */
+struct watcher {
+    struct world *world;
+    bool synced, asked, over;
+    Postern__V1__Verdict verdict; /* of the node, as AttestNow answered */
+    bool connected;
+    struct error err;
+};
+
+static void on_watch(void *arg, struct rpc_call *call, const Postern__V1__WatchResponse *message)
+{
+    struct watcher *watcher = arg;
+    (void)call;
+    watcher->synced |= message->change_case == POSTERN__V1__WATCH_RESPONSE__CHANGE_SYNCED;
+    watcher->asked |= message->change_case == POSTERN__V1__WATCH_RESPONSE__CHANGE_ATTEST;
+    loop_stop(watcher->world->bench.loop);
+}
+
+static void on_watch_closed(void *arg, struct rpc_call *call, const struct error *err)
+{
+    struct watcher *watcher = arg;
+    (void)call;
+    if (err)
+        watcher->err = *err;
+    watcher->over = true;
+    loop_stop(watcher->world->bench.loop);
+}
+
+static void on_attested_now(void *arg, const Postern__V1__AttestNowResponse *response,
+                            const struct error *err)
+{
+    struct watcher *watcher = arg;
+    if (err) {
+        watcher->err = *err;
+    } else {
+        watcher->verdict = response->node->verdict;
+        watcher->connected = response->node->connected;
+    }
+    loop_stop(watcher->world->bench.loop);
+}
+
+static void test_attest_now(void **state)
+{
+    static const struct rpc_call_events events = {.closed = on_watch_closed};
+    struct world *world = *state;
+    struct error err = {0};
+    CLEANUP(attempt_done) struct attempt first = {0}, fresh = {0};
+    join(world, &world->one, &first);
+    struct watcher watcher = {.world = world};
+    const Postern__V1__WatchRequest watch = POSTERN__V1__WATCH_REQUEST__INIT;
+    struct rpc_client *node = node_client(world, &first);
+    assert_non_null(node_service_watch(node, nullptr, &watch, on_watch, &events, &watcher));
+    while (!watcher.synced && !watcher.over)
+        loop_run(world->bench.loop);
+    assert_true(watcher.synced);
+
+    assert_ok(swtpm_extend(&world->one.chip, 4, "another boot loader", &err));
+    Postern__V1__AttestNowRequest request = POSTERN__V1__ATTEST_NOW_REQUEST__INIT;
+    request.agent_id = first.id.agent_id;
+    assert_non_null(admin_service_attest_now(world->bench.operator_client, nullptr, &request,
+                                             on_attested_now, &watcher));
+    while (!watcher.asked && !watcher.over && watcher.err.class == ERROR_NONE)
+        loop_run(world->bench.loop);
+    assert_true(watcher.asked);
+    again(world, &world->one, &fresh);
+    while (watcher.verdict == POSTERN__V1__VERDICT__VERDICT_NONE && !watcher.over)
+        loop_run(world->bench.loop);
+    /* The answer is the fresh appraisal, which ends the stream of a node that is not affirmed. */
+    while (!watcher.over || watcher.verdict == POSTERN__V1__VERDICT__VERDICT_NONE)
+        loop_run(world->bench.loop);
+    assert_int_equal(watcher.verdict, CONTRAINDICATED);
+    assert_int_not_equal(watcher.err.class, ERROR_NONE);
+    rpc_client_free(node);
+    machine_reboot(&world->one);
+}
+
 /* ---- Who may call what ---- */
 
 static void test_access(void **state)
@@ -622,22 +712,14 @@ static void test_access(void **state)
                  ERROR_UNAUTHENTICATED);
     rpc_client_free(stranger);
 
-    X509 *leaf;
-    CLEANUP(buf_done) struct buf pem;
-    buf_init(&pem, 64 * 1024);
-    const Postern__V1__Appraisal *appraisal = attempt_appraisal(&joined);
-    assert_ok(certificate_from_der(slice(appraisal->svid[0].data, appraisal->svid[0].len), &leaf,
-                                   &err));
-    assert_ok(certificate_to_pem(leaf, &pem, &err));
-    X509_free(leaf);
-    struct rpc_client *node = bench_client(&world->bench, buf_slice(&pem), joined.key);
+    struct rpc_client *node = node_client(world, &joined);
     assert_fails(admin_service_list_nodes_sync(node, nullptr, &list, &nodes, &err), ERROR_DENIED);
     assert_string_equal(err.reason, "NOT_ALLOWED");
     rpc_client_free(node);
 
-    assert_fails(node_service_fetch_sync(world->bench.operator_client, nullptr, &fetch, &packets,
-                                         &err),
-                 ERROR_DENIED);
+    assert_fails(
+        node_service_fetch_sync(world->bench.operator_client, nullptr, &fetch, &packets, &err),
+        ERROR_DENIED);
     assert_string_equal(err.reason, "NOT_ALLOWED");
 }
 
@@ -672,6 +754,7 @@ int main(void)
         cmocka_unit_test_setup(test_denied, forget_all),
         cmocka_unit_test_setup(test_record_and_explain, forget_all),
         cmocka_unit_test_setup(test_attest_now_of_who_is_away, forget_all),
+        cmocka_unit_test_setup(test_attest_now, forget_all),
         cmocka_unit_test_setup(test_access, forget_all),
         cmocka_unit_test_setup(test_policy_gone, forget_all),
     };

@@ -39,8 +39,7 @@ static int world_up(void **state)
     claim_record(w->f, &w->claim);
     assert_ok(pb_from_yaml(&postern__v1__attestation_policy__descriptor, "policy",
                            slice_str(policy_text), &message, &err));
-    assert_ok(attest_policy_new((const Postern__V1__AttestationPolicy *)message, &w->policy,
-                                &err));
+    assert_ok(attest_policy_new((const Postern__V1__AttestationPolicy *)message, &w->policy, &err));
     pb_free(message);
     node_record_init(&w->record);
     buf_init(&w->body, 16 * 1024);

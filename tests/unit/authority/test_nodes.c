@@ -99,8 +99,7 @@ static bool run_nonce(struct tx *tx, void *arg, struct error *err)
 static bool run_take(struct tx *tx, void *arg, struct error *err)
 {
     struct nonce_case *c = arg;
-    return nonces_take(tx, SLICE_OF(c->nonce), c->agent_id, c->now_ms, &c->found, &c->made_ms,
-                       err);
+    return nonces_take(tx, SLICE_OF(c->nonce), c->agent_id, c->now_ms, &c->found, &c->made_ms, err);
 }
 
 static void test_nonce_is_answered_once(void **state)

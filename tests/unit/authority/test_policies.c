@@ -126,8 +126,7 @@ static void test_vouching(void **state)
     put(f, "release/all.yaml", release);
     assert_ok(policies_load(&f->source, &policies, &err));
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        assert_int_equal(policies_may_vouch(policies, cases[i].agent, cases[i].id),
-                         cases[i].may);
+        assert_int_equal(policies_may_vouch(policies, cases[i].agent, cases[i].id), cases[i].may);
 }
 
 static void test_refusals(void **state)
