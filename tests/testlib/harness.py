@@ -40,6 +40,7 @@ def free_port():
 def wait_for(what, condition, seconds=20):
     """Polls until condition() gives something true, and returns it. Exceptions count as no."""
     deadline = time.monotonic() + seconds
+    pause = 0.002
     last = None
     while time.monotonic() < deadline:
         try:
@@ -48,7 +49,8 @@ def wait_for(what, condition, seconds=20):
                 return result
         except (Failure, OSError) as error:
             last = error
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(0.05, pause * 1.3)
     raise Failure(f"{what}: not within {seconds} s" + (f" ({last})" if last else ""))
 
 
