@@ -232,12 +232,16 @@ static bool change_make(void *arg, struct error *err)
 static void on_made(void *arg, bool ok, const struct error *err)
 {
     struct change *change = arg;
+    struct store *store = change->authority->store;
     struct error failure;
-    if (!ok)
+    if (!ok) {
         change_fail(change, err);
-    else if (!store_transact(change->authority->store, change_store, on_stored, change, 0,
-                             &failure))
+    } else if (!store) { /* the authority is being freed, and the store went first */
+        error_set(&failure, ERROR_CANCELLED, "the authority stops");
         change_fail(change, &failure);
+    } else if (!store_transact(store, change_store, on_stored, change, 0, &failure)) {
+        change_fail(change, &failure);
+    }
 }
 
 /* Step 1, database. */

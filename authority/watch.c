@@ -3,6 +3,7 @@
 #include "access.h"
 #include "authority.h"
 #include "catalog.h"
+#include "held_names.h"
 #include "secrets.h"
 
 #include "base/clock.h"
@@ -12,21 +13,11 @@
 #include "rpc/peer.h"
 #include "spiffe/certificate.h"
 
-#include <stdlib.h>
-
 COUNTER(watch_ahead, "postern_watch_ahead_total",
         "Names of which a node holds a newer head than the database has.");
 
 constexpr size_t WATCH_QUEUE_MAX = 512 * 1024; /* what a slow reader may leave lying, per stream */
 constexpr uint64_t WATCH_RETRY_MS = 1'000;     /* after a transaction failed */
-
-/* A name of which the node has a head. */
-struct held {
-    char *name; /* owned */
-    uint32_t epoch;
-    uint64_t seq;
-    bool alarmed; /* it was said already that this can't be */
-};
 
 struct stream {
     struct watch_hub *hub;
@@ -36,8 +27,7 @@ struct stream {
     uint64_t serial; /* tells it from another one of the same node */
     int64_t svid_expires_ms;
     struct timer expiry; /* of SVID or appraisal */
-    struct held *held;   /* by name */
-    size_t held_count, held_capacity;
+    struct held_names held;
     bool marked; /* to be looked at anew */
     bool synced;
     bool asked; /* for an appraisal, because a new generation is due */
@@ -71,94 +61,6 @@ struct refresh {
     bool *renewed; /* per entry of the catalog: secrets_renew was asked */
 };
 
-/* ---- What a node holds ---- */
-
-static int held_compare(const void *a, const void *b)
-{
-    return strcmp(((const struct held *)a)->name, ((const struct held *)b)->name);
-}
-
-/* Where `name` is, or would be. */
-static size_t held_place(const struct stream *stream, const char *name, bool *ret_found)
-{
-    size_t low = 0, high = stream->held_count;
-    *ret_found = false;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(stream->held[middle].name, name);
-        if (order == 0) {
-            *ret_found = true;
-            return middle;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static bool held_grow(struct stream *stream, struct error *err)
-{
-    if (stream->held_count < stream->held_capacity)
-        return true;
-    size_t capacity = stream->held_capacity ? stream->held_capacity * 2 : 16;
-    struct held *held = mem_resize(stream->held, capacity * sizeof(*held));
-    if (!held)
-        return error_set_memory(err);
-    stream->held = held;
-    stream->held_capacity = capacity;
-    return true;
-}
-
-static bool held_insert(struct stream *stream, size_t place, const char *name, struct error *err)
-{
-    char *copy = mem_strdup(name);
-    if (!copy || !held_grow(stream, err)) {
-        mem_free(copy);
-        return error_set_memory(err);
-    }
-    mem_move(stream->held + place + 1, stream->held + place,
-             (stream->held_count - place) * sizeof(*stream->held));
-    stream->held[place] = (struct held){.name = copy};
-    stream->held_count++;
-    return true;
-}
-
-static void held_remove(struct stream *stream, size_t place)
-{
-    mem_free(stream->held[place].name);
-    stream->held_count--;
-    mem_move(stream->held + place, stream->held + place + 1,
-             (stream->held_count - place) * sizeof(*stream->held));
-}
-
-/* What the node says that it holds. */
-static bool held_take(struct stream *stream, const Postern__V1__WatchRequest *request,
-                      struct error *err)
-{
-    if (request->n_held > WATCH_HELD_MAX)
-        return error_set_field(err, "held", "held: at most %zu names, found %zu", WATCH_HELD_MAX,
-                               request->n_held);
-    for (size_t i = 0; i < request->n_held; i++) {
-        const Postern__V1__HeldVersion *version = request->held[i];
-        if (!secret_name_check(version->name, err) || !held_grow(stream, err))
-            return false;
-        struct held *held = &stream->held[stream->held_count];
-        *held = (struct held){.epoch = version->epoch, .seq = version->seq};
-        held->name = mem_strdup(version->name);
-        if (!held->name)
-            return error_set_memory(err);
-        stream->held_count++;
-    }
-    if (stream->held_count > 0)
-        qsort(stream->held, stream->held_count, sizeof(*stream->held), held_compare);
-    for (size_t i = 1; i < stream->held_count; i++)
-        if (strcmp(stream->held[i - 1].name, stream->held[i].name) == 0)
-            return error_set_field(err, "held", "held: %s is there twice", stream->held[i].name);
-    return true;
-}
-
 /* ---- Streams ---- */
 
 static struct stream *stream_find(const struct watch_hub *hub, const char *agent_id)
@@ -172,9 +74,7 @@ static struct stream *stream_find(const struct watch_hub *hub, const char *agent
 static void stream_free(struct stream *stream)
 {
     timer_stop(&stream->expiry);
-    for (size_t i = 0; i < stream->held_count; i++)
-        mem_free(stream->held[i].name);
-    mem_free(stream->held);
+    held_names_done(&stream->held);
     mem_free(stream);
 }
 
@@ -286,19 +186,19 @@ static bool send_time(struct stream *stream)
 
 /* ---- The difference between what a node has and what it may have ---- */
 
-static bool is_ahead(const struct held *held, const Postern__V1__HeadBody *head)
+static bool is_ahead(const struct held_name *held, const Postern__V1__HeadBody *head)
 {
     return held->epoch != head->epoch ? held->epoch > head->epoch : held->seq > head->seq;
 }
 
-static bool is_current(const struct held *held, const Postern__V1__HeadBody *head)
+static bool is_current(const struct held_name *held, const Postern__V1__HeadBody *head)
 {
     return held->epoch == head->epoch && held->seq == head->seq;
 }
 
 /* A node shows what this database never gave it: an older copy of it was restored, or its node lies.
  * It keeps what it has. */
-static void alarm_ahead(struct stream *stream, struct held *held)
+static void alarm_ahead(struct stream *stream, struct held_name *held)
 {
     if (held->alarmed)
         return;
@@ -315,22 +215,19 @@ static bool tell_live(struct stream *stream, const struct catalog_entry *entry)
 {
     const Postern__V1__HeadBody *head = entry->row.head;
     struct error err;
-    bool found;
-    size_t place = held_place(stream, head->name, &found);
-    if (found && is_ahead(&stream->held[place], head)) {
-        alarm_ahead(stream, &stream->held[place]);
+    struct held_name *held = held_names_find(&stream->held, head->name);
+    if (held && is_ahead(held, head)) {
+        alarm_ahead(stream, held);
         return true;
     }
-    if (found && is_current(&stream->held[place], head))
+    if (held && is_current(held, head))
         return true;
     if (!send_head(stream, entry->live))
         return false;
-    if (!found && !held_insert(stream, place, head->name, &err)) {
+    if (!held_names_set(&stream->held, head->name, head->epoch, head->seq, &err)) {
         stream->marked = true; /* sent twice, it does no harm */
         return false;
     }
-    stream->held[place].epoch = head->epoch;
-    stream->held[place].seq = head->seq;
     return true;
 }
 
@@ -340,11 +237,9 @@ static bool tell_gone(struct stream *stream, struct refresh *refresh, size_t ind
 {
     const struct catalog_entry *entry = &refresh->catalog->entries[index];
     const Postern__V1__HeadBody *head = entry->row.head;
-    bool found;
-    size_t place = held_place(stream, head->name, &found);
-    if (!found)
+    struct held_name *held = held_names_find(&stream->held, head->name);
+    if (!held)
         return true;
-    struct held *held = &stream->held[place];
     if (is_ahead(held, head)) {
         alarm_ahead(stream, held);
         return true;
@@ -358,19 +253,19 @@ static bool tell_gone(struct stream *stream, struct refresh *refresh, size_t ind
     }
     if (!send_head(stream, entry->gone))
         return false;
-    held_remove(stream, place);
+    held_names_remove(&stream->held, held);
     return true;
 }
 
 static void alarm_unknown(struct stream *stream, const struct catalog *catalog)
 {
     size_t at = 0;
-    for (size_t i = 0; i < stream->held_count; i++) {
-        const char *name = stream->held[i].name;
+    for (size_t i = 0; i < stream->held.count; i++) {
+        const char *name = stream->held.items[i].name;
         while (at < catalog->count && strcmp(catalog->entries[at].row.head->name, name) < 0)
             at++;
         if (at == catalog->count || strcmp(catalog->entries[at].row.head->name, name) != 0)
-            alarm_ahead(stream, &stream->held[i]);
+            alarm_ahead(stream, &stream->held.items[i]);
     }
 }
 
@@ -562,7 +457,7 @@ static bool stream_open(struct stream *stream, const Postern__V1__WatchRequest *
                                 "this needs the certificate of a node");
     mem_copy(stream->agent_id, caller.name, AGENT_ID_SIZE);
     return certificate_expiry(peer->certificates.leaf, &stream->svid_expires_ms, err) &&
-           held_take(stream, request, err);
+           held_names_take(&stream->held, request, err);
 }
 
 /* A node that dials anew may have lost its old connection before we know. */
