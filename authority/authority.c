@@ -142,7 +142,7 @@ struct authority *authority_free(struct authority *authority)
         return nullptr;
     timer_stop(&authority->renew);
     rpc_server_free(authority->server);
-    store_free(authority->store);
+    authority->store = store_free(authority->store);
     identity_free(authority->identity);
     watch_hub_free(authority->hub);
     attest_service_free(authority->attest);
