@@ -348,7 +348,8 @@ class Client:
         self.python = os.environ["POSTERN_PYTHON"]
         run([self.python, "-m", "grpc_tools.protoc", "-I", CHECKOUT / "proto",
              f"--python_out={self.stubs}", f"--grpc_python_out={self.stubs}",
-             *[f"postern/v1/{name}.proto" for name in ("secret", "status")]])
+             *[f"postern/v1/{name}.proto" for name in ("secret", "status")],
+             *[f"google/rpc/{name}.proto" for name in ("status", "error_details")]])
         self.environment = dict(os.environ, PYTHONPATH=str(self.stubs))
 
     def run_python(self, script, *arguments, check=True):
@@ -367,18 +368,26 @@ class Client:
         return self.run_python("read_secret.py", sidecar.target, name).stdout.rstrip("\n")
 
     def refusal(self, sidecar, name):
-        """How a read is refused: (status, message); raises Failure if it is not."""
-        done = self.run_python("read_secret.py", sidecar.target, name, check=False)
-        if done.returncode == 0:
-            raise Failure(f"{name} was read, though it should not have been")
-        status = message = ""
-        for line in done.stderr.splitlines():
-            line = line.strip()
-            if line.startswith("status = "):
-                status = line.removeprefix("status = StatusCode.")
-            elif line.startswith("details = "):
-                message = line.removeprefix("details = ").strip('"')
-        return status, message
+        """How a read is refused: (status, reason, message); raises Failure if it is not."""
+        script = (
+            "import sys, grpc\n"
+            "from google.rpc import error_details_pb2, status_pb2\n"
+            "from postern.v1 import secret_pb2, secret_pb2_grpc\n"
+            "with grpc.insecure_channel(sys.argv[1]) as channel:\n"
+            "    try:\n"
+            "        secret_pb2_grpc.SecretServiceStub(channel).Get(\n"
+            "            secret_pb2.GetSecretRequest(name=sys.argv[2]), timeout=20)\n"
+            "        sys.exit('was read')\n"
+            "    except grpc.RpcError as error:\n"
+            "        status, info = status_pb2.Status(), error_details_pb2.ErrorInfo()\n"
+            "        trailers = dict(error.trailing_metadata() or ())\n"
+            "        status.ParseFromString(trailers.get('grpc-status-details-bin', b''))\n"
+            "        for detail in status.details:\n"
+            "            if detail.type_url.endswith('google.rpc.ErrorInfo'):\n"
+            "                info.ParseFromString(detail.value)\n"
+            "        print(error.code().name, info.reason, error.details(), sep='\\n')\n")
+        done = run([self.python, "-c", script, sidecar.target, name], env=self.environment)
+        return tuple(done.stdout.splitlines()[:3])
 
 
 # ── all of it ───────────────────────────────────────────────────────────────────────────────────
