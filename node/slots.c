@@ -197,8 +197,8 @@ static ProtobufCBinaryData bytes_of(const struct buf *buf)
 }
 
 static bool pack_header(const struct generation *generation, const char *agent_id,
-                        uint64_t sequence, uint8_t salt[static ENVELOPE_SALT_SIZE], struct buf *ret,
-                        struct error *err)
+                        uint64_t sequence, const uint8_t salt[static ENVELOPE_SALT_SIZE],
+                        struct buf *ret, struct error *err)
 {
     Postern__V1__SlotHeader header = POSTERN__V1__SLOT_HEADER__INIT;
     Postern__V1__SealedPcrs seal[PCR_BANKS_MAX];
@@ -217,7 +217,7 @@ static bool pack_header(const struct generation *generation, const char *agent_i
     header.seal = seals;
     header.object_public = bytes_of(&generation->object_public);
     header.object_private = bytes_of(&generation->object_private);
-    header.salt = (ProtobufCBinaryData){.data = salt, .len = ENVELOPE_SALT_SIZE};
+    header.salt = (ProtobufCBinaryData){.data = (uint8_t *)salt, .len = ENVELOPE_SALT_SIZE};
     header.agent_id = (char *)agent_id;
     header.has_offer = generation->offer.len > 0;
     header.offer = bytes_of(&generation->offer);
