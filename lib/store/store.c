@@ -17,7 +17,7 @@ struct lane {
 
 struct store {
     struct place place;
-    uint64_t deadline_ms;
+    uint64_t timeout_ms;
     bool closing;
     struct lane writer;
     struct lane reader; /* has no connection without a loop */
@@ -32,9 +32,9 @@ struct job {
     uint64_t deadline; /* boot clock, ms */
 };
 
-static uint64_t deadline_at(const struct store *store, uint64_t deadline_ms)
+static uint64_t deadline_at(const struct store *store, uint64_t timeout_ms)
 {
-    uint64_t ms = deadline_ms != 0 ? deadline_ms : store->deadline_ms;
+    uint64_t ms = timeout_ms != 0 ? timeout_ms : store->timeout_ms;
     return clock_boot_ms() + (ms < STORE_DEADLINE_MAX_MS ? ms : STORE_DEADLINE_MAX_MS);
 }
 
@@ -57,7 +57,7 @@ bool store_open(struct loop *loop, const struct store_options *options, struct s
         return error_set_memory(err);
     store->place.lock_fd = -1;
     store->writer.writes = true;
-    store->deadline_ms = options->deadline_ms != 0 ? options->deadline_ms : STORE_DEADLINE_MS;
+    store->timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : STORE_DEADLINE_MS;
     uint64_t deadline = deadline_at(store, 0);
     if (!place_open(options->location, &store->place, err) ||
         !connection_open(store->place.path, deadline, &store->writer.connection, err)) {
@@ -110,7 +110,7 @@ static void job_done(void *arg, bool ok, const struct error *err)
 }
 
 static bool lane_submit(struct store *store, struct lane *lane, store_run *run, store_done *done,
-                        void *arg, uint64_t deadline_ms, struct error *err)
+                        void *arg, uint64_t timeout_ms, struct error *err)
 {
     if (store->closing)
         return error_set(err, ERROR_CONFLICT, "the store is being closed");
@@ -123,7 +123,7 @@ static bool lane_submit(struct store *store, struct lane *lane, store_run *run, 
                         .run = run,
                         .done = done,
                         .arg = arg,
-                        .deadline = deadline_at(store, deadline_ms)};
+                        .deadline = deadline_at(store, timeout_ms)};
     if (!worker_submit(lane->worker, job_run, job_done, job, job->deadline, err)) {
         mem_free(job);
         return error_prefix(err, "database %s", store->place.path);
@@ -132,18 +132,18 @@ static bool lane_submit(struct store *store, struct lane *lane, store_run *run, 
 }
 
 bool store_transact(struct store *store, store_run *run, store_done *done, void *arg,
-                    uint64_t deadline_ms, struct error *err)
+                    uint64_t timeout_ms, struct error *err)
 {
-    return lane_submit(store, &store->writer, run, done, arg, deadline_ms, err);
+    return lane_submit(store, &store->writer, run, done, arg, timeout_ms, err);
 }
 
 bool store_read(struct store *store, store_run *run, store_done *done, void *arg,
-                uint64_t deadline_ms, struct error *err)
+                uint64_t timeout_ms, struct error *err)
 {
-    return lane_submit(store, &store->reader, run, done, arg, deadline_ms, err);
+    return lane_submit(store, &store->reader, run, done, arg, timeout_ms, err);
 }
 
-bool store_transact_now(struct store *store, store_run *run, void *arg, uint64_t deadline_ms,
+bool store_transact_now(struct store *store, store_run *run, void *arg, uint64_t timeout_ms,
                         struct error *err)
 {
     if (store->writer.worker != nullptr) {
@@ -151,5 +151,5 @@ bool store_transact_now(struct store *store, store_run *run, void *arg, uint64_t
                          "a transaction on the loop's thread would block the loop");
     }
     return transaction_run(store->writer.connection, true, run, arg,
-                           deadline_at(store, deadline_ms), err);
+                           deadline_at(store, timeout_ms), err);
 }

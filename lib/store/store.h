@@ -46,13 +46,13 @@ struct store_options {
                            * in a folder that exists */
     const struct store_migration *migrations; /* in order; borrowed during store_open */
     size_t migration_count;
-    uint64_t deadline_ms; /* of store_open itself and of transactions that name none;
-                           * 0: STORE_DEADLINE_MS */
+    uint64_t timeout_ms; /* of store_open itself and of transactions that name none;
+                          * 0: STORE_DEADLINE_MS */
 };
 
 /*
  * Opens (or makes) the database and brings its schema up to date, on the calling thread, within
- * deadline_ms. With loop = NULL the store has no threads and serves store_transact_now only: for
+ * timeout_ms. With loop = NULL the store has no threads and serves store_transact_now only: for
  * `init` and tools. `loop` must outlive the store.
  * Errors, all naming the path:
  *   INVALID      a location of another kind, or not a regular file
@@ -86,7 +86,7 @@ typedef void store_done(void *arg, bool ok, const struct error *err);
 /*
  * Queues a transaction that may write. It sees and keeps the database as if it ran alone
  * (serializable). Contention is retried as a whole, at most STORE_ATTEMPTS_MAX times, before the
- * deadline, which counts from this call (at most STORE_DEADLINE_MAX_MS; 0: the store's own).
+ * deadline, `timeout_ms` after this call (at most STORE_DEADLINE_MAX_MS; 0: the store's own).
  * False (and `done` is not called): EXHAUSTED, queue full or out of memory; CONFLICT, the store is
  * being freed; INTERNAL, it was opened without a loop.
  * What `done` gets, besides errors that `run` made:
@@ -100,14 +100,14 @@ typedef void store_done(void *arg, bool ok, const struct error *err);
  *   and what a failed statement said (tx.h), even where `run` returned true
  */
 [[nodiscard]] bool store_transact(struct store *store, store_run *run, store_done *done, void *arg,
-                                  uint64_t deadline_ms, struct error *err);
+                                  uint64_t timeout_ms, struct error *err);
 
 /* The same for a transaction that only reads: one snapshot, never waiting for a writer. A statement
  * that would write is INTERNAL. */
 [[nodiscard]] bool store_read(struct store *store, store_run *run, store_done *done, void *arg,
-                              uint64_t deadline_ms, struct error *err);
+                              uint64_t timeout_ms, struct error *err);
 
 /* Runs a writing transaction on the calling thread; only for a store opened without a loop (INTERNAL
  * otherwise). Errors as for store_transact. */
 [[nodiscard]] bool store_transact_now(struct store *store, store_run *run, void *arg,
-                                      uint64_t deadline_ms, struct error *err);
+                                      uint64_t timeout_ms, struct error *err);

@@ -324,10 +324,10 @@ static void test_locked_at_open(void **state)
     fixture_open(f);
     fixture_close(f);
     pid_t child = other_process(f, "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE", 60'000);
-    f->options.deadline_ms = 100;
+    f->options.timeout_ms = 100;
     expect_refused(f, ERROR_UNAVAILABLE, "locked by another program");
     end_process(child);
-    f->options.deadline_ms = 0;
+    f->options.timeout_ms = 0;
     fixture_open(f);
 }
 
