@@ -150,6 +150,6 @@ bool store_transact_now(struct store *store, store_run *run, void *arg, uint64_t
         return error_set(err, ERROR_INTERNAL,
                          "a transaction on the loop's thread would block the loop");
     }
-    return transaction_run(store->writer.connection, true, run, arg,
-                           deadline_at(store, timeout_ms), err);
+    return transaction_run(store->writer.connection, true, run, arg, deadline_at(store, timeout_ms),
+                           err);
 }

@@ -84,8 +84,8 @@ static void trip_done(void *arg, bool ok, const struct error *err)
     loop_stop(trip->loop);
 }
 
-bool fixture_run_for(struct fixture *f, bool writes, store_run *run, void *arg,
-                     uint64_t timeout_ms, struct error *err)
+bool fixture_run_for(struct fixture *f, bool writes, store_run *run, void *arg, uint64_t timeout_ms,
+                     struct error *err)
 {
     struct trip trip = {.loop = f->loop, .run = run, .arg = arg};
     bool queued = writes ? store_transact(f->store, trip_run, trip_done, &trip, timeout_ms, err)

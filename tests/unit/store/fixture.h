@@ -30,8 +30,8 @@ void fixture_close(struct fixture *f);
 /* Runs a transaction, waiting for its end on the loop if there is one. */
 bool fixture_run(struct fixture *f, store_run *run, void *arg, struct error *err);
 bool fixture_read(struct fixture *f, store_run *run, void *arg, struct error *err);
-bool fixture_run_for(struct fixture *f, bool writes, store_run *run, void *arg,
-                     uint64_t timeout_ms, struct error *err);
+bool fixture_run_for(struct fixture *f, bool writes, store_run *run, void *arg, uint64_t timeout_ms,
+                     struct error *err);
 
 /* A statement without parameters in a transaction of its own. */
 bool fixture_exec(struct fixture *f, const char *sql, struct error *err);
