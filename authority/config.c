@@ -35,17 +35,29 @@ static bool check_path(const char *field, const char *path, struct error *err)
     return error_set_field(err, field, "expected a path");
 }
 
+bool listen_address_parse(const char *text, struct address *ret, struct error *err)
+{
+    struct address address;
+    if (!address_parse(text, &address, err))
+        return false;
+    /* Evidence is bound to a TLS connection, so no Unix socket; a name may have several addresses. */
+    if (address.kind != ADDRESS_IPV4 && address.kind != ADDRESS_IPV6)
+        return error_set(err, ERROR_INVALID,
+                         "expected an IP address and a port such as 0.0.0.0:15550 or [::]:15550, "
+                         "found \"%s\"",
+                         text);
+    *ret = address;
+    return true;
+}
+
 bool authority_config_check(const ProtobufCMessage *message, struct error *err)
 {
     const Postern__V1__AuthorityConfig *config = (const Postern__V1__AuthorityConfig *)message;
     struct address address;
     if (!spiffe_trust_domain_check(slice_str(config->trust_domain), err))
         return error_at_field(err, "trust_domain");
-    if (!address_parse(config->listen, &address, err))
+    if (!listen_address_parse(config->listen, &address, err))
         return error_at_field(err, "listen");
-    if (address.kind == ADDRESS_UNIX)
-        return error_set_field(err, "listen",
-                               "expected HOST:PORT: evidence is bound to a TLS connection");
     return check_path("data_dir", config->data_dir, err) &&
            check_path("policies", config->policies, err) &&
            (!config->ek_roots || check_path("ek_roots", config->ek_roots, err)) &&
@@ -53,6 +65,16 @@ bool authority_config_check(const ProtobufCMessage *message, struct error *err)
            duration_check("svid_lifetime", config->svid_lifetime, SVID_LIFETIME_MIN_MS,
                           SVID_LIFETIME_MAX_MS, err) &&
            duration_check("drain", config->drain, 0, 3'600'000, err);
+}
+
+bool authority_config_changeable(const ProtobufCMessage *now, const ProtobufCMessage *next,
+                                 struct error *err)
+{
+    const Postern__V1__AuthorityConfig *old = (const Postern__V1__AuthorityConfig *)now;
+    const Postern__V1__AuthorityConfig *new = (const Postern__V1__AuthorityConfig *)next;
+    return setting_keeps("data_dir", old->data_dir, new->data_dir, err) &&
+           setting_keeps("trust_domain", old->trust_domain, new->trust_domain, err) &&
+           setting_keeps("listen", old->listen, new->listen, err);
 }
 
 static bool resolve(const char *config_path, const char *path, struct buf *ret,

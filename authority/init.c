@@ -1,5 +1,6 @@
 #include "init.h"
 
+#include "config.h"
 #include "identity.h"
 #include "schema.h"
 
@@ -119,7 +120,11 @@ static bool parse_options(int argc, char **argv, struct plan *plan, struct error
     struct address address;
     if (!spiffe_trust_domain_check(slice_str(plan->trust_domain), err))
         return error_prefix(err, "--trust-domain");
-    return address_parse(plan->listen, &address, err) || error_prefix(err, "--listen");
+    if (!listen_address_parse(plan->listen, &address, err))
+        return error_prefix(err, "--listen");
+    return address.port != 0 ||
+           error_set(err, ERROR_INVALID, "--listen: expected a port above 0, found \"%s\"",
+                     plan->listen);
 }
 
 /* ---- Files ---- */

@@ -12,8 +12,6 @@
 struct program {
     struct daemon_run *run;
     struct authority *authority;
-    /* What a reload can't change. */
-    char *data_dir, *trust_domain, *listen;
 };
 
 static const Postern__V1__AuthorityConfig *config_of(const ProtobufCMessage *message)
@@ -30,19 +28,7 @@ static void program_stop(void *state)
 {
     struct program *program = state;
     authority_free(program->authority);
-    mem_free(program->data_dir);
-    mem_free(program->trust_domain);
-    mem_free(program->listen);
     mem_free(program);
-}
-
-static bool keep_settings(struct program *program, const Postern__V1__AuthorityConfig *config,
-                          struct error *err)
-{
-    program->data_dir = mem_strdup(config->data_dir);
-    program->trust_domain = mem_strdup(config->trust_domain);
-    program->listen = mem_strdup(config->listen);
-    return (program->data_dir && program->trust_domain && program->listen) || error_set_memory(err);
 }
 
 /* Thousands of nodes hold a stream each; the soft limit of a shell or a service is for programs that
@@ -68,8 +54,7 @@ static bool program_start(struct daemon_run *run, void **ret_state, struct error
         return error_set_memory(err);
     program->run = run;
     raise_descriptors();
-    if (!keep_settings(program, config, err) ||
-        !config_settings(daemon_config_path(run), config, &settings, err) ||
+    if (!config_settings(daemon_config_path(run), config, &settings, err) ||
         !authority_new(daemon_loop(run), &settings.settings, &program->authority, &address, err)) {
         program_stop(program);
         return false;
@@ -87,17 +72,6 @@ static bool program_reload(void *state, const ProtobufCMessage *message, struct 
     struct program *program = state;
     const Postern__V1__AuthorityConfig *config = config_of(message);
     CLEANUP(config_settings_done) struct config_settings settings = {0};
-    const struct {
-        const char *field, *old, *new;
-    } fixed[] = {
-        {"data_dir", program->data_dir, config->data_dir},
-        {"trust_domain", program->trust_domain, config->trust_domain},
-        {"listen", program->listen, config->listen},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
-        if (strcmp(fixed[i].old, fixed[i].new) != 0)
-            return error_set_field(err, fixed[i].field, "a change needs a restart");
-    }
     if (!config_settings(daemon_config_path(program->run), config, &settings, err) ||
         !authority_reload(program->authority, &settings.settings.policies,
                           settings.settings.svid_lifetime_ms, err))
@@ -136,6 +110,7 @@ int main(int argc, char **argv)
         .check = authority_config_check,
         .log = authority_log,
         .start = program_start,
+        .changeable = authority_config_changeable,
         .reload = program_reload,
         .drain = program_drain,
         .stop = program_stop,

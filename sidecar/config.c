@@ -40,3 +40,13 @@ bool sidecar_config_check(const ProtobufCMessage *message, struct error *err)
            check_app_listen(config->app_listen, err) &&
            duration_check("drain", config->drain, 0, 3'600'000, err);
 }
+
+bool sidecar_config_changeable(const ProtobufCMessage *now, const ProtobufCMessage *next,
+                               struct error *err)
+{
+    const Postern__V1__SidecarConfig *old = (const Postern__V1__SidecarConfig *)now;
+    const Postern__V1__SidecarConfig *new = (const Postern__V1__SidecarConfig *)next;
+    return setting_keeps("node_socket", old->node_socket, new->node_socket, err) &&
+           setting_keeps("app_socket", old->app_socket, new->app_socket, err) &&
+           setting_keeps("app_listen", old->app_listen, new->app_listen, err);
+}

@@ -7,3 +7,6 @@
 
 /* A config_check for Postern__V1__SidecarConfig. */
 [[nodiscard]] bool sidecar_config_check(const ProtobufCMessage *message, struct error *err);
+/* What a running sidecar can't change is the same in both. */
+[[nodiscard]] bool sidecar_config_changeable(const ProtobufCMessage *now,
+                                             const ProtobufCMessage *next, struct error *err);

@@ -72,6 +72,7 @@ int main(int argc, char **argv)
         .config = &postern__v1__sidecar_config__descriptor,
         .check = sidecar_config_check,
         .log = sidecar_log,
+        .changeable = sidecar_config_changeable,
         .start = sidecar_start,
         .drain = sidecar_drain,
         .stop = sidecar_stop,

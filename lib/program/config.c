@@ -23,6 +23,23 @@ bool config_read(const char *path, const ProtobufCMessageDescriptor *descriptor,
     return true;
 }
 
+bool config_locate(const char *path, struct error *err)
+{
+    CLEANUP(buf_done) struct buf text;
+    struct error gone;
+    buf_init(&text, PB_YAML_MAX);
+    if (!file_read(path, &text, &gone)) /* no longer there: then without its place */
+        return error_prefix(err, "%s: %s", path, err->field);
+    return pb_yaml_locate(path, buf_slice(&text), err);
+}
+
+bool setting_keeps(const char *field, const char *now, const char *next, struct error *err)
+{
+    if (now == next || (now && next && strcmp(now, next) == 0))
+        return true;
+    return error_set_field(err, field, "a change needs a restart");
+}
+
 void config_path_resolve(const char *config_path, const char *path, struct buf *ret)
 {
     const char *slash = strrchr(config_path, '/');

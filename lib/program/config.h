@@ -18,6 +18,15 @@ typedef bool config_check(const ProtobufCMessage *message, struct error *err);
 [[nodiscard]] bool config_read(const char *path, const ProtobufCMessageDescriptor *descriptor,
                                config_check *check, ProtobufCMessage **ret, struct error *err);
 
+/* For a field of the file that proves wrong after config_read: prepends its place, as config_read does.
+ * Returns false. */
+bool config_locate(const char *path, struct error *err);
+
+/* For settings that a running program can't change: INVALID with the field's name unless the texts are
+ * equal; null equals null alone. */
+[[nodiscard]] bool setting_keeps(const char *field, const char *now, const char *next,
+                                 struct error *err);
+
 /* `path` as it is if absolute, else below the folder of the file `config_path`. Appends text and a
  * NUL. */
 void config_path_resolve(const char *config_path, const char *path, struct buf *ret);

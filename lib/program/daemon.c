@@ -108,9 +108,10 @@ static void setup_log(const struct daemon *daemon, const ProtobufCMessage *confi
         [POSTERN__V1__LOG_LEVEL__LOG_LEVEL_INFO] = LOG_INFO,
         [POSTERN__V1__LOG_LEVEL__LOG_LEVEL_DEBUG] = LOG_DEBUG,
     };
+    static const Postern__V1__LogConfig defaults = POSTERN__V1__LOG_CONFIG__INIT;
     const Postern__V1__LogConfig *log = daemon->log(config);
     if (!log)
-        return;
+        log = &defaults; /* after a reload: no longer what it was */
     log_setup(daemon->name,
               log->format == POSTERN__V1__LOG_FORMAT__LOG_FORMAT_JSON ? LOG_JSON : LOG_TEXT,
               levels[log->level]);
@@ -167,6 +168,20 @@ static void on_terminate(void *arg, int number)
     run->daemon->drain(run->state);
 }
 
+static bool reload(struct daemon_run *run, ProtobufCMessage **ret, struct error *err)
+{
+    const struct daemon *daemon = run->daemon;
+    CLEANUP(pb_free_at) ProtobufCMessage *config = nullptr;
+    if (!config_read(run->config_path, daemon->config, daemon->check, &config, err))
+        return false;
+    if (daemon->changeable && !daemon->changeable(run->config, config, err))
+        return config_locate(run->config_path, err);
+    if (daemon->reload && !daemon->reload(run->state, config, err))
+        return false;
+    *ret = TAKE(config);
+    return true;
+}
+
 static void on_hangup(void *arg, int number)
 {
     (void)number;
@@ -174,8 +189,7 @@ static void on_hangup(void *arg, int number)
     const struct daemon *daemon = run->daemon;
     struct error err = {0};
     CLEANUP(pb_free_at) ProtobufCMessage *config = nullptr;
-    if (!config_read(run->config_path, daemon->config, daemon->check, &config, &err) ||
-        (daemon->reload && !daemon->reload(run->state, config, &err))) {
+    if (!reload(run, &config, &err)) {
         log_failure(LOG_ERROR, "main", &err, "SIGHUP: the configuration stays as it was");
         return;
     }

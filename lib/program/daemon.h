@@ -33,8 +33,12 @@ struct daemon {
     const Postern__V1__LogConfig *(*log)(const ProtobufCMessage *config);
     /* Starts the work. `*ret_state` goes to the calls below. */
     bool (*start)(struct daemon_run *run, void **ret_state, struct error *err);
-    /* Takes over a new, checked configuration, or refuses it and keeps the old one (a setting that
-     * needs a restart is INVALID, with its field). Null: only the log's settings can be reloaded. */
+    /* Whether a running program can go from the one to the other: a setting that needs a restart is
+     * INVALID, with its field (setting_keeps). Null: everything may change. */
+    bool (*changeable)(const ProtobufCMessage *now, const ProtobufCMessage *next,
+                       struct error *err);
+    /* Takes over a new, checked configuration, or refuses it and keeps the old one. Null: nothing is
+     * to be done. */
     bool (*reload)(void *state, const ProtobufCMessage *config, struct error *err);
     /* Accept nothing new; finish what runs; then call daemon_stopped. */
     void (*drain)(void *state);
