@@ -10,7 +10,7 @@
 /* One connection: the current one, or an older one whose calls still run. */
 struct link {
     struct rpc_client *client;
-    struct transport *transport;
+    struct rpc_transport *transport;
     struct link *next; /* among the older ones */
 };
 
@@ -175,7 +175,7 @@ static void next_attempt_at(struct rpc_client *client, uint64_t pause)
 
 static bool link_has_room(const struct link *link)
 {
-    const struct rpc_conn *conn = link ? transport_conn(link->transport) : nullptr;
+    const struct rpc_conn *conn = link ? rpc_transport_conn(link->transport) : nullptr;
     return conn && rpc_conn_has_room(conn);
 }
 
@@ -189,7 +189,7 @@ static void pump(struct rpc_client *client)
         if (!call)
             return;
         waiting_remove(client, call);
-        rpc_conn_start(transport_conn(client->current->transport), call, clock_boot_ms());
+        rpc_conn_start(rpc_transport_conn(client->current->transport), call, clock_boot_ms());
     }
 }
 
@@ -262,21 +262,21 @@ static void link_opened(void *arg)
     (void)arg; /* the peer's SETTINGS, conn_ready, say that it speaks HTTP/2 */
 }
 
-static const struct transport_events transport_events = {
+static const struct rpc_transport_events rpc_transport_events = {
     .opened = link_opened,
     .over = link_over,
 };
 
 static void conn_wake(void *arg)
 {
-    transport_wake(((struct link *)arg)->transport);
+    rpc_transport_wake(((struct link *)arg)->transport);
 }
 
 static void conn_ready(void *arg)
 {
     struct link *link = arg;
     struct rpc_client *client = link->client;
-    transport_ready(link->transport);
+    rpc_transport_ready(link->transport);
     if (client->current != link)
         return;
     client->backoff = client->options.backoff_first_ms;
@@ -330,12 +330,12 @@ static void connect_now(struct rpc_client *client)
         .scheme = client->options.tls ? "https" : "http",
         .authority = client->own_authority ? client->own_authority : client->authority,
     };
-    struct transport_options options = {
+    struct rpc_transport_options options = {
         .loop = client->loop,
         .tls = client->options.tls,
         .conn = &conn,
         .open_by = clock_boot_ms() + client->options.connect_timeout_ms,
-        .events = &transport_events,
+        .events = &rpc_transport_events,
         .arg = link,
     };
     client->attempt_at = clock_boot_ms();
@@ -347,7 +347,7 @@ static void connect_now(struct rpc_client *client)
         return;
     }
     link->client = client;
-    if (!transport_connect(&options, &client->address, &link->transport, &err)) {
+    if (!rpc_transport_connect(&options, &client->address, &link->transport, &err)) {
         mem_free(link);
         attempt_failed(client, &err);
         return;
@@ -388,7 +388,7 @@ struct rpc_call *rpc_client_call(struct rpc_client *client, const struct rpc_met
         return refuse(method, typed, events, arg, &err);
     call->wait_for_ready = options && options->wait_for_ready;
     if (client->state == RPC_CLIENT_READY && !client->first && link_has_room(client->current)) {
-        rpc_conn_start(transport_conn(client->current->transport), call, now);
+        rpc_conn_start(rpc_transport_conn(client->current->transport), call, now);
         return call;
     }
     waiting_add(client, call);
@@ -493,12 +493,12 @@ struct rpc_client *rpc_client_free(struct rpc_client *client)
     client->closing = true;
     error_set(&why, ERROR_CANCELLED, "the client was closed");
     if (client->current)
-        transport_drop(client->current->transport, &why);
+        rpc_transport_drop(client->current->transport, &why);
     mem_free(client->current);
     while (client->older) {
         struct link *link = client->older;
         client->older = link->next;
-        transport_drop(link->transport, &why);
+        rpc_transport_drop(link->transport, &why);
         mem_free(link);
     }
     while (client->first) {
@@ -531,8 +531,8 @@ void rpc_client_reconnect(struct rpc_client *client)
     if (!link || client->state != RPC_CLIENT_READY)
         return;
     error_set(&why, ERROR_UNAVAILABLE, "the connection is being replaced");
-    rpc_conn_drain(transport_conn(link->transport), clock_boot_ms());
-    transport_wake(link->transport);
+    rpc_conn_drain(rpc_transport_conn(link->transport), clock_boot_ms());
+    rpc_transport_wake(link->transport);
     retire(client, link, &why);
 }
 
@@ -541,7 +541,7 @@ void rpc_client_disconnect(struct rpc_client *client)
     struct error why;
     error_set(&why, ERROR_UNAVAILABLE, "the connection was closed by the program");
     if (client->current)
-        transport_close(client->current->transport, &why);
+        rpc_transport_close(client->current->transport, &why);
 }
 
 void rpc_client_connect_now(struct rpc_client *client)
@@ -552,5 +552,5 @@ void rpc_client_connect_now(struct rpc_client *client)
 
 const struct rpc_peer *rpc_client_peer(const struct rpc_client *client)
 {
-    return client->current ? transport_peer(client->current->transport) : nullptr;
+    return client->current ? rpc_transport_peer(client->current->transport) : nullptr;
 }

@@ -20,7 +20,7 @@ struct entry {
 
 struct connection {
     struct rpc_server *server;
-    struct transport *transport;
+    struct rpc_transport *transport;
     struct connection *next, *previous;
 };
 
@@ -85,7 +85,7 @@ static void connection_opened(void *arg)
     (void)arg;
 }
 
-static const struct transport_events transport_events = {
+static const struct rpc_transport_events rpc_transport_events = {
     .opened = connection_opened,
     .over = connection_over,
 };
@@ -94,14 +94,14 @@ static void conn_wake(void *arg)
 {
     struct connection *connection = arg;
     if (connection->transport)
-        transport_wake(connection->transport);
+        rpc_transport_wake(connection->transport);
 }
 
 static void conn_ready(void *arg)
 {
     struct connection *connection = arg;
     if (connection->transport)
-        transport_ready(connection->transport);
+        rpc_transport_ready(connection->transport);
 }
 
 static const struct rpc_method *find_method(const struct rpc_server *server, const char *path,
@@ -160,12 +160,12 @@ static void accepted(void *arg, struct stream *stream)
                                     .limits = server->options.limits,
                                     .events = &conn_events,
                                     .arg = connection};
-    struct transport_options options = {.loop = server->loop,
-                                        .tls = listener->tls,
-                                        .conn = &conn,
-                                        .open_by = clock_boot_ms() + SERVER_OPEN_MS,
-                                        .events = &transport_events,
-                                        .arg = connection};
+    struct rpc_transport_options options = {.loop = server->loop,
+                                            .tls = listener->tls,
+                                            .conn = &conn,
+                                            .open_by = clock_boot_ms() + SERVER_OPEN_MS,
+                                            .events = &rpc_transport_events,
+                                            .arg = connection};
     if (!connection || server->connection_count >= server->options.limits.connections) {
         mem_free(connection);
         stream_close(stream);
@@ -173,7 +173,7 @@ static void accepted(void *arg, struct stream *stream)
     }
     connection->server = server;
     /* Out of memory: the client sees its connection closed and comes back. */
-    if (!transport_accept(&options, stream, &connection->transport, &err)) {
+    if (!rpc_transport_accept(&options, stream, &connection->transport, &err)) {
         mem_free(connection);
         return;
     }
@@ -192,7 +192,7 @@ static void drain_deadline(void *arg)
     struct error why;
     error_set(&why, ERROR_UNAVAILABLE, "the server has shut down");
     for (struct connection *c = server->connections; c; c = c->next)
-        transport_close(c->transport, &why);
+        rpc_transport_close(c->transport, &why);
 }
 
 bool rpc_server_new(struct loop *loop, const struct rpc_server_options *options,
@@ -247,7 +247,7 @@ struct rpc_server *rpc_server_free(struct rpc_server *server)
     close_listeners(server);
     error_set(&why, ERROR_UNAVAILABLE, "the server was closed");
     while (server->connections) {
-        transport_drop(server->connections->transport, &why);
+        rpc_transport_drop(server->connections->transport, &why);
         connection_remove(server->connections);
     }
     timer_stop(&server->drain_timer);
@@ -301,12 +301,12 @@ void rpc_server_drain(struct rpc_server *server, uint64_t deadline, void (*drain
     close_listeners(server);
     error_set(&why, ERROR_UNAVAILABLE, "the server is shutting down");
     for (struct connection *c = server->connections; c; c = c->next) {
-        struct rpc_conn *conn = transport_conn(c->transport);
+        struct rpc_conn *conn = rpc_transport_conn(c->transport);
         if (conn)
             rpc_conn_drain(conn, clock_boot_ms());
         else
-            transport_close(c->transport, &why); /* still in its handshake */
-        transport_wake(c->transport);
+            rpc_transport_close(c->transport, &why); /* still in its handshake */
+        rpc_transport_wake(c->transport);
     }
     timer_start_at(&server->drain_timer, deadline);
     if (server->connection_count == 0)
@@ -322,7 +322,7 @@ size_t rpc_server_calls(const struct rpc_server *server)
 {
     size_t calls = 0;
     for (const struct connection *c = server->connections; c; c = c->next) {
-        const struct rpc_conn *conn = transport_conn(c->transport);
+        const struct rpc_conn *conn = rpc_transport_conn(c->transport);
         calls += conn ? rpc_conn_calls(conn) : 0;
     }
     return calls;

@@ -10,7 +10,7 @@ constexpr size_t TRANSPORT_BUFFER_MAX = 4 * TRANSPORT_OUTPUT_MAX;
 /* To send the last words to a peer that may not read them. */
 constexpr uint64_t TRANSPORT_LINGER_MS = 1'000;
 
-struct transport {
+struct rpc_transport {
     struct loop *loop;
     struct stream *stream;
     struct tls_session *tls;
@@ -20,16 +20,16 @@ struct transport {
     struct timer timer;
     struct task flush;
     uint64_t open_by; /* UINT64_MAX once met */
-    const struct transport_events *events;
+    const struct rpc_transport_events *events;
     void *arg;
     bool inside;    /* a callback of the stream or the timer is running */
     bool lingering; /* what is left is to write what is queued, until `open_by` */
-    bool doomed;    /* transport_close */
+    bool doomed;    /* rpc_transport_close */
     bool over;
     struct error why;
 };
 
-static void transport_free(struct transport *transport)
+static void rpc_transport_free(struct rpc_transport *transport)
 {
     rpc_conn_free(transport->conn);
     tls_session_free(transport->tls);
@@ -37,7 +37,7 @@ static void transport_free(struct transport *transport)
 }
 
 /* The end. The memory goes when the stream says that it is closed. */
-static void finish(struct transport *t, const struct error *why)
+static void finish(struct rpc_transport *t, const struct error *why)
 {
     if (t->over)
         return;
@@ -47,7 +47,7 @@ static void finish(struct transport *t, const struct error *why)
     if (t->conn)
         rpc_conn_lost(t->conn, why);
     t->peer.stream = nullptr;
-    const struct transport_events *events = t->events;
+    const struct rpc_transport_events *events = t->events;
     void *arg = t->arg;
     struct error reason = *why; /* often t's own */
     stream_close(t->stream);
@@ -57,7 +57,7 @@ static void finish(struct transport *t, const struct error *why)
 
 /* ---- Writing ---- */
 
-static bool send_bytes(struct transport *t, struct buf *bytes, struct error *err)
+static bool send_bytes(struct rpc_transport *t, struct buf *bytes, struct error *err)
 {
     CLEANUP(buf_done) struct buf cipher;
     buf_init(&cipher, 0);
@@ -69,7 +69,7 @@ static bool send_bytes(struct transport *t, struct buf *bytes, struct error *err
     return cipher.len == 0 || stream_write(t->stream, &cipher, err);
 }
 
-static bool send_output(struct transport *t, struct error *err)
+static bool send_output(struct rpc_transport *t, struct error *err)
 {
     while (stream_queued(t->stream) == 0) {
         CLEANUP(buf_done) struct buf out;
@@ -85,7 +85,7 @@ static bool send_output(struct transport *t, struct error *err)
 }
 
 /* Sends the last words, then ends with `why`. */
-static void linger(struct transport *t, const struct error *why)
+static void linger(struct rpc_transport *t, const struct error *why)
 {
     struct error ignored;
     struct buf none;
@@ -109,7 +109,7 @@ static void linger(struct transport *t, const struct error *why)
         timer_start(&t->timer, TRANSPORT_LINGER_MS);
 }
 
-static void arm(struct transport *t)
+static void arm(struct rpc_transport *t)
 {
     uint64_t due = t->conn ? rpc_conn_next(t->conn) : UINT64_MAX;
     if (t->open_by < due)
@@ -121,7 +121,7 @@ static void arm(struct transport *t)
 }
 
 /* All that is due: deadlines, output, the end. */
-static void work(struct transport *t)
+static void work(struct rpc_transport *t)
 {
     struct error err;
     if (t->over || t->lingering)
@@ -151,7 +151,7 @@ static void work(struct transport *t)
 
 /* ---- Opening and reading ---- */
 
-static bool open_peer(struct transport *t, struct error *err)
+static bool open_peer(struct rpc_transport *t, struct error *err)
 {
     struct error no_unix_socket;
     (void)stream_peer_name(t->stream, t->peer.address);
@@ -166,7 +166,7 @@ static bool open_peer(struct transport *t, struct error *err)
     return tls_session_binding(t->tls, t->peer.binding, err);
 }
 
-static bool open_conn(struct transport *t, struct error *err)
+static bool open_conn(struct rpc_transport *t, struct error *err)
 {
     if (!open_peer(t, err))
         return false;
@@ -178,7 +178,7 @@ static bool open_conn(struct transport *t, struct error *err)
     return true;
 }
 
-static bool read_tls(struct transport *t, struct slice bytes, struct error *err)
+static bool read_tls(struct rpc_transport *t, struct slice bytes, struct error *err)
 {
     CLEANUP(buf_done) struct buf plain;
     struct buf none;
@@ -200,7 +200,7 @@ static bool read_tls(struct transport *t, struct slice bytes, struct error *err)
 
 static void on_read(void *arg, struct slice bytes)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     struct error err;
     bool ok = true;
     if (t->lingering || t->over)
@@ -217,7 +217,7 @@ static void on_read(void *arg, struct slice bytes)
 
 static void on_connected(void *arg)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     struct error err;
     struct buf none;
     buf_init(&none, 0);
@@ -230,7 +230,7 @@ static void on_connected(void *arg)
 
 static void on_ended(void *arg)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     struct error err;
     error_set(&err, ERROR_UNAVAILABLE, "the peer has closed the connection");
     if (t->tls && !tls_session_eof(t->tls, &err))
@@ -240,7 +240,7 @@ static void on_ended(void *arg)
 
 static void on_drained(void *arg)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     if (t->lingering)
         finish(t, &t->why);
     else
@@ -249,18 +249,18 @@ static void on_drained(void *arg)
 
 static void on_failed(void *arg, const struct error *err)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     finish(t, t->lingering ? &t->why : err);
 }
 
 static void on_stream_closed(void *arg)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     struct error err;
     error_set(&err, ERROR_UNAVAILABLE, "the loop has ended");
     t->stream = nullptr;
     finish(t, &err);
-    transport_free(t);
+    rpc_transport_free(t);
 }
 
 static const struct stream_events stream_events = {
@@ -274,7 +274,7 @@ static const struct stream_events stream_events = {
 
 static void on_timer(void *arg)
 {
-    struct transport *t = arg;
+    struct rpc_transport *t = arg;
     struct error err;
     if (t->lingering) {
         finish(t, &t->why);
@@ -293,9 +293,10 @@ static void on_flush(void *arg)
 
 /* ---- Interface ---- */
 
-static struct transport *transport_alloc(const struct transport_options *options, struct error *err)
+static struct rpc_transport *rpc_transport_alloc(const struct rpc_transport_options *options,
+                                                 struct error *err)
 {
-    struct transport *t = mem_new(1, sizeof(*t));
+    struct rpc_transport *t = mem_new(1, sizeof(*t));
     if (!t) {
         error_set_memory(err);
         return nullptr;
@@ -314,10 +315,10 @@ static struct transport *transport_alloc(const struct transport_options *options
     return t;
 }
 
-bool transport_accept(const struct transport_options *options, struct stream *stream,
-                      struct transport **ret, struct error *err)
+bool rpc_transport_accept(const struct rpc_transport_options *options, struct stream *stream,
+                          struct rpc_transport **ret, struct error *err)
 {
-    struct transport *t = transport_alloc(options, err);
+    struct rpc_transport *t = rpc_transport_alloc(options, err);
     if (!t) {
         stream_close(stream);
         return false;
@@ -331,19 +332,20 @@ bool transport_accept(const struct transport_options *options, struct stream *st
         return false;
     }
     stream_read_start(stream);
-    transport_wake(t);
+    rpc_transport_wake(t);
     arm(t);
     return true;
 }
 
-bool transport_connect(const struct transport_options *options, const struct address *address,
-                       struct transport **ret, struct error *err)
+bool rpc_transport_connect(const struct rpc_transport_options *options,
+                           const struct address *address, struct rpc_transport **ret,
+                           struct error *err)
 {
-    struct transport *t = transport_alloc(options, err);
+    struct rpc_transport *t = rpc_transport_alloc(options, err);
     if (!t)
         return false;
     if (!stream_connect(t->loop, address, options->open_by, &stream_events, t, &t->stream, err)) {
-        transport_free(t);
+        rpc_transport_free(t);
         return false;
     }
     arm(t);
@@ -351,37 +353,37 @@ bool transport_connect(const struct transport_options *options, const struct add
     return true;
 }
 
-void transport_ready(struct transport *transport)
+void rpc_transport_ready(struct rpc_transport *transport)
 {
     transport->open_by = UINT64_MAX;
 }
 
-struct rpc_conn *transport_conn(struct transport *transport)
+struct rpc_conn *rpc_transport_conn(struct rpc_transport *transport)
 {
     return transport->conn;
 }
 
-const struct rpc_peer *transport_peer(const struct transport *transport)
+const struct rpc_peer *rpc_transport_peer(const struct rpc_transport *transport)
 {
     return transport->conn ? &transport->peer : nullptr;
 }
 
-void transport_wake(struct transport *transport)
+void rpc_transport_wake(struct rpc_transport *transport)
 {
     if (!transport->over)
         loop_post(transport->loop, &transport->flush);
 }
 
-void transport_close(struct transport *transport, const struct error *why)
+void rpc_transport_close(struct rpc_transport *transport, const struct error *why)
 {
     if (transport->over || transport->lingering || transport->doomed)
         return;
     transport->doomed = true;
     transport->why = *why;
-    transport_wake(transport);
+    rpc_transport_wake(transport);
 }
 
-struct transport *transport_drop(struct transport *transport, const struct error *why)
+struct rpc_transport *rpc_transport_drop(struct rpc_transport *transport, const struct error *why)
 {
     if (!transport)
         return nullptr;
