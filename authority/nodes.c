@@ -27,7 +27,9 @@ void node_record_done(struct node_record *record)
     "(SELECT max(generation) FROM generation g WHERE g.agent_id = node.agent_id AND state = 2), "  \
     "(SELECT counter_limit FROM generation g WHERE g.agent_id = node.agent_id AND state = 2 "      \
     "ORDER BY generation DESC LIMIT 1), "                                                          \
-    "wrap_name "
+    "wrap_name, "                                                                                  \
+    "(SELECT counter_name FROM generation g WHERE g.agent_id = node.agent_id AND state = 2 "       \
+    "ORDER BY generation DESC LIMIT 1) "
 
 static bool read_text(const struct rows *rows, int column, char *ret, size_t size,
                       struct error *err)
@@ -116,7 +118,8 @@ static bool read_state(const struct rows *rows, struct node_record *ret, struct 
     struct reader in = reader(firmware);
     ret->firmware_version = reader_u64(&in);
     return rows_null(rows, 21) || (read_number(rows, 21, &ret->generation, err) &&
-                                   read_number(rows, 22, &ret->limit, err));
+                                   read_number(rows, 22, &ret->limit, err) &&
+                                   read_name(rows, 24, &ret->counter_name, err));
 }
 
 static bool read_record(const struct rows *rows, struct node_record *ret, struct error *err)
@@ -214,6 +217,7 @@ void node_attest_record(const struct node_record *record, struct attest_record *
         .clear_accepted = record->clear_accepted,
         .has_generation = record->generation != 0,
         .limit = record->limit,
+        .counter_name = record->counter_name,
     };
 }
 

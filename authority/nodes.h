@@ -48,9 +48,10 @@ struct node_record {
     bool clear_accepted;   /* an operator knows that the TPM was cleared */
     bool wants_generation; /* a retired version is to be made unreadable */
     struct buf appraisal;  /* the last AppraisalBody */
-    /* From `generation`, 0 without one. */
-    uint64_t generation; /* newest confirmed */
-    uint64_t limit;      /* … and its limit */
+    /* From `generation`, zeros without one. */
+    uint64_t generation;     /* newest confirmed */
+    uint64_t limit;          /* … its limit */
+    TPM2B_NAME counter_name; /* … and the counter that its limit counts */
 };
 
 void node_record_init(struct node_record *record);

@@ -38,7 +38,7 @@ struct attest_record {
     bool clear_accepted;  /* an operator knows that this TPM was cleared */
     bool has_generation;  /* `limit` is that of the newest generation that the node confirmed */
     uint64_t limit;
-    TPM2B_NAME counter_name; /* … and the counter that it is bound to; size 0: not compared */
+    TPM2B_NAME counter_name; /* … and the counter that it is bound to */
 };
 
 /* The state of the challenge's nonce, as its row in the database has it. */

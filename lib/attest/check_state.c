@@ -106,7 +106,7 @@ enum attest_outcome check_recorded(struct attest_view *view, struct error *why)
 static bool is_another_counter(const struct attest_view *view)
 {
     const struct attest_record *record = view->in->record;
-    return record->has_generation && record->counter_name.size != 0 && !was_cleared(view) &&
+    return record->has_generation && !was_cleared(view) &&
            !name_equal(&record->counter_name, &view->in->identity->counter_name);
 }
 

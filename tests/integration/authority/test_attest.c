@@ -464,6 +464,52 @@ static void test_generations(void **state)
     buf_done(&two.private);
 }
 
+/* A second counter of the right shape, raised to where the first should stand, while the first stays
+ * below and generation 1 lives on. */
+static void test_second_counter(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    struct machine *machine = &world->one;
+    CLEANUP(attempt_done) struct attempt first = {0}, second = {0}, lie = {0}, honest = {0};
+    join(world, machine, &first);
+    struct confirm confirm = {.agent_id = first.id.agent_id,
+                              .generation = 1,
+                              .kek = identity_kek(world->bench.authority->identity)};
+    assert_ok(bench_transact(&world->bench, run_confirm, &confirm, &err));
+    machine->generation = 1;
+    assert_ok(bench_transact(&world->bench, run_want, &confirm, &err));
+    again(world, machine, &second);
+    confirm.generation = 2;
+    assert_ok(bench_transact(&world->bench, run_confirm, &confirm, &err));
+    machine->generation = 2;
+    uint64_t limit = ((const Postern__V1__GenerationBody *)second.offer)->limit, value;
+
+    const struct tpm_counter true_one = machine->counter;
+    machine->counter.index++;
+    assert_ok(tpm_begin(machine->tpm, clock_boot_ms() + 60'000, &err));
+    assert_ok(tpm_counter_make(machine->tpm, &machine->counter, &err));
+    assert_ok(tpm_counter_raise(machine->tpm, &machine->counter, limit, &value, &err));
+    tpm_end(machine->tpm);
+    assert_int_equal(value, limit);
+    again(world, machine, &lie);
+    machine->counter = true_one;
+    assert_verdict(&lie, CONTRAINDICATED);
+    assert_true(has_reason(&lie, "counter-value"));
+    assert_int_equal(attempt_body(&lie)->n_reasons, 1);
+    assert_false(attempt_body(&lie)->releases);
+    confirm.generation = 1;
+    assert_ok(bench_transact(&world->bench, run_key, &confirm, &err)); /* not called retired */
+    confirm.key = secret_free(confirm.key);
+
+    assert_ok(tpm_begin(machine->tpm, clock_boot_ms() + 60'000, &err));
+    assert_ok(tpm_counter_raise(machine->tpm, &machine->counter, limit, &value, &err));
+    tpm_end(machine->tpm);
+    again(world, machine, &honest);
+    assert_verdict(&honest, AFFIRMING);
+    assert_fails(bench_transact(&world->bench, run_key, &confirm, &err), ERROR_CONFLICT);
+}
+
 static void test_blown_fuse(void **state)
 {
     struct world *world = *state;
@@ -750,6 +796,7 @@ int main(void)
         cmocka_unit_test_setup(test_quote_of_another_machine, forget_all),
         cmocka_unit_test_setup(test_a_lie_changes_nothing_of_its_victim, forget_all),
         cmocka_unit_test_setup(test_generations, forget_all),
+        cmocka_unit_test_setup(test_second_counter, forget_all),
         cmocka_unit_test_setup(test_blown_fuse, forget_all),
         cmocka_unit_test_setup(test_denied, forget_all),
         cmocka_unit_test_setup(test_record_and_explain, forget_all),

@@ -209,6 +209,50 @@ static void test_records_what_is_measured(void **state)
     node_record_done(&read.record);
 }
 
+static bool run_generations(struct tx *tx, void *arg, struct error *err)
+{
+    static const uint8_t name[][3] = {"\0aa", "\0bb", "\0cc"};
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        const struct slice bytes = SLICE_OF(name[i]);
+        if (!tx_exec(tx,
+                     "INSERT INTO generation (agent_id, generation, state, counter_limit, "
+                     "wrap_name, counter_name, seal_digest, body, wrapped_key, offered_at_ms) "
+                     "VALUES ($1, $2, $3, $4, $5, $5, $5, $5, $5, 0)",
+                     SQL_PARAMS(sql_text(ONE), sql_int(i + 1), sql_int(i < 2 ? 2 : 1),
+                                sql_int(40 + i), sql_blob(bytes)),
+                     err))
+            return false;
+    }
+    return true;
+}
+
+/* What the next appraisal is measured by is of the newest that the node confirmed, its counter's
+ * Name included. */
+static void test_newest_confirmed_generation(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {0};
+    struct read read = {0};
+    struct attest_record known;
+    CLEANUP(claim_done) struct claim claim;
+    claim_make(f, 1, POSTERN__V1__VERDICT__VERDICT_AFFIRMING, &claim);
+    claim_record(f, &claim);
+    assert_ok(get(f, ONE, &read, &err));
+    node_attest_record(&read.record, &known);
+    assert_false(known.has_generation);
+    assert_int_equal(known.counter_name.size, 0);
+    assert_ok(transact(f, run_generations, nullptr, &err));
+    assert_ok(get(f, ONE, &read, &err));
+    node_attest_record(&read.record, &known);
+    assert_true(known.has_generation);
+    assert_int_equal(read.record.generation, 2);
+    assert_int_equal(known.limit, 41);
+    assert_int_equal(known.counter_name.size, 3);
+    assert_memory_equal(known.counter_name.name, "\0bb", 3);
+    node_record_done(&read.record);
+}
+
 static void test_first_seen_in_a_bad_state(void **state)
 {
     struct fixture *f = *state;
@@ -328,6 +372,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nonce_is_answered_once, fixture_up, fixture_down),
         cmocka_unit_test_setup_teardown(test_nonces_are_bounded, fixture_up, fixture_down),
         cmocka_unit_test_setup_teardown(test_records_what_is_measured, fixture_up, fixture_down),
+        cmocka_unit_test_setup_teardown(test_newest_confirmed_generation, fixture_up, fixture_down),
         cmocka_unit_test_setup_teardown(test_first_seen_in_a_bad_state, fixture_up, fixture_down),
         cmocka_unit_test_setup_teardown(test_operators_words, fixture_up, fixture_down),
         cmocka_unit_test_setup_teardown(test_oldest_pending_makes_room, fixture_up, fixture_down),
