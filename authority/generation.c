@@ -94,17 +94,36 @@ static bool retire(struct tx *tx, const char *agent_id, uint64_t first, uint64_t
                    err);
 }
 
-/* Older ones that the certified counter has passed. */
-static bool retire_passed(struct tx *tx, const char *agent_id, const struct made *confirmed,
-                          uint64_t counter, struct error *err)
+/* Older ones that the certified counter has passed: the one that they are bound to, and no other,
+ * however high another one stands. */
+static bool retire_passed(struct tx *tx, const struct generation_case *in,
+                          const struct made *confirmed, struct error *err)
 {
     return !confirmed->found ||
            tx_exec(tx,
                    "UPDATE generation SET state = 3, wrapped_key = NULL WHERE agent_id = $1 AND "
-                   "state = 2 AND generation < $2 AND counter_limit < $3",
-                   SQL_PARAMS(sql_text(agent_id), sql_int((int64_t)confirmed->generation),
-                              sql_int((int64_t)counter)),
+                   "state = 2 AND generation < $2 AND counter_limit < $3 AND counter_name = $4",
+                   SQL_PARAMS(sql_text(in->identity->agent_id),
+                              sql_int((int64_t)confirmed->generation),
+                              sql_int((int64_t)in->counter),
+                              sql_blob(name_slice(&in->identity->counter_name))),
                    err);
+}
+
+/* Whether one that was ever made opens at a counter of `value`, whatever became of it here: the node
+ * may have kept it, with all that it fetched under it. */
+static bool any_opens(struct tx *tx, const struct generation_case *in, uint64_t value, bool *ret,
+                      struct error *err)
+{
+    CLEANUP(rows_done) struct rows rows = {0};
+    return tx_query(tx,
+                    "SELECT 1 FROM generation WHERE agent_id = $1 AND counter_name = $2 AND "
+                    "counter_limit >= $3 LIMIT 1",
+                    SQL_PARAMS(sql_text(in->identity->agent_id),
+                               sql_blob(name_slice(&in->identity->counter_name)),
+                               sql_int((int64_t)value)),
+                    &rows, err) &&
+           rows_next(&rows, ret, err);
 }
 
 /* ---- Making ---- */
@@ -183,6 +202,7 @@ static bool make(struct tx *tx, const struct kek *kek, const struct generation_c
                  struct buf *ret_body, struct error *err)
 {
     uint64_t generation;
+    bool another_opens;
     CLEANUP(secret_free_at) struct secret *key = nullptr;
     CLEANUP(parts_done) struct parts parts = {0};
     CLEANUP(buf_done) struct buf context, wrapped, body;
@@ -190,7 +210,9 @@ static bool make(struct tx *tx, const struct kek *kek, const struct generation_c
     buf_init(&wrapped, NODE_KEY_SIZE + KEK_OVERHEAD);
     buf_init(&body, BODY_MAX);
     const char *agent_id = in->identity->agent_id;
-    if (!next_number(tx, agent_id, &generation, err) || !secret_random(NODE_KEY_SIZE, &key, err) ||
+    if (!next_number(tx, agent_id, &generation, err) ||
+        !any_opens(tx, in, limit, &another_opens, err) ||
+        !secret_random(NODE_KEY_SIZE, &key, err) ||
         !wrap_for_tpm(in, key, pcrs, limit, &parts, err) ||
         !pack_body(in, generation, limit, &parts, &body, err))
         return false;
@@ -207,20 +229,16 @@ static bool make(struct tx *tx, const struct kek *kek, const struct generation_c
                             sql_blob(slice(seal, SHA256_SIZE)), sql_blob(buf_slice(&body)),
                             sql_blob(buf_slice(&wrapped)), sql_int(in->now_ms)),
                  err) ||
-        !tx_exec(tx, "UPDATE node SET wants_generation = 0 WHERE agent_id = $1",
-                 SQL_PARAMS(sql_text(agent_id)), err))
+        /* One that was offered under the same limit, in another boot state, opens beside this one
+         * until the counter is past both: so there has to be one more. */
+        !tx_exec(tx, "UPDATE node SET wants_generation = $2 WHERE agent_id = $1",
+                 SQL_PARAMS(sql_text(agent_id), sql_int(another_opens)), err))
         return false;
     buf_put(ret_body, buf_slice(&body));
     return buf_ok(ret_body, err);
 }
 
 /* ---- Deciding ---- */
-
-static bool same_keys(const struct made *made, const struct attest_identity *id)
-{
-    return name_equal(&made->wrap_name, &id->wrap_name) &&
-           name_equal(&made->counter_name, &id->counter_name);
-}
 
 /* Nothing of an earlier generation opens any more: an operator accepted that, and a new WRAP shows
  * it. (lib/attest lets the counts go down by the same rule.) */
@@ -230,12 +248,35 @@ static bool is_cleared(const struct generation_case *in, const struct made *conf
            !name_equal(&confirmed->wrap_name, &in->identity->wrap_name);
 }
 
+static bool same_counter(const struct made *made, const struct attest_identity *id)
+{
+    return name_equal(&made->counter_name, &id->counter_name);
+}
+
+static bool same_wrap(const struct made *made, const struct attest_identity *id)
+{
+    return name_equal(&made->wrap_name, &id->wrap_name);
+}
+
+/* A generation that counts by another counter would leave this one open for good. (lib/attest says
+ * so as check 37; here it would be made.) */
+static bool check_counter(const struct generation_case *in, const struct made *confirmed,
+                          struct error *err)
+{
+    return !confirmed->found || same_counter(confirmed, in->identity) ||
+           error_set_reason(err, ERROR_DENIED, "COUNTER_CHANGED",
+                            "node %s shows another counter than generation %llu is bound to; if "
+                            "its TPM was cleared: posternctl node accept-clear %s",
+                            in->identity->agent_id, (unsigned long long)confirmed->generation,
+                            in->identity->agent_id);
+}
+
 static enum generation_due why_due(const struct generation_case *in, const struct made *confirmed,
                                    const uint8_t seal[SHA256_SIZE])
 {
     if (!confirmed->found)
         return GENERATION_FIRST;
-    if (!same_keys(confirmed, in->identity))
+    if (!same_wrap(confirmed, in->identity))
         return GENERATION_CLEARED;
     if (memcmp(confirmed->seal, seal, SHA256_SIZE) != 0)
         return GENERATION_BOOT_STATE;
@@ -244,12 +285,35 @@ static enum generation_due why_due(const struct generation_case *in, const struc
     return in->record->wants_generation ? GENERATION_WANTED : GENERATION_NOT_DUE;
 }
 
-/* Whether what is on offer still opens on this node, in this state. */
-static bool still_fits(const struct generation_case *in, const struct made *offered, uint64_t limit,
-                       const uint8_t seal[SHA256_SIZE])
+/* The limit of what is made now. It is the certified counter where the authority itself knows that
+ * nothing opens there any more: at first, beyond every limit (the fuse, and an operator who lifted
+ * it), after an accepted clear. Else it is one above what opens; what a node says of its disk is no
+ * reason for anything. */
+static bool choose_limit(struct tx *tx, const struct generation_case *in, bool cleared,
+                         const struct made *confirmed, uint64_t *ret, struct error *err)
 {
-    return offered->found && same_keys(offered, in->identity) && offered->limit == limit &&
-           memcmp(offered->seal, seal, SHA256_SIZE) == 0;
+    bool open = false;
+    if (confirmed->found) {
+        *ret = confirmed->limit + 1;
+        return true;
+    }
+    if (!cleared && !any_opens(tx, in, in->counter, &open, err))
+        return false;
+    *ret = in->counter + open;
+    return true;
+}
+
+/* Whether what is on offer still opens on this node, in this state, and stands where a new one
+ * would. One that replaces nothing confirmed was made at the counter or one above, when more was
+ * known of what opens. */
+static bool still_fits(const struct generation_case *in, const struct made *offered,
+                       const struct made *confirmed, const uint8_t seal[SHA256_SIZE])
+{
+    uint64_t lowest = confirmed->found ? confirmed->limit + 1 : in->counter;
+    uint64_t highest = confirmed->found ? confirmed->limit + 1 : in->counter + 1;
+    return offered->found && same_wrap(offered, in->identity) &&
+           same_counter(offered, in->identity) && offered->limit >= lowest &&
+           offered->limit <= highest && memcmp(offered->seal, seal, SHA256_SIZE) == 0;
 }
 
 bool generation_offer(struct tx *tx, const struct kek *kek, const struct generation_case *in,
@@ -260,10 +324,10 @@ bool generation_offer(struct tx *tx, const struct kek *kek, const struct generat
     CLEANUP(made_done) struct made offered = {0};
     TPM2B_DIGEST pcrs;
     uint8_t seal[SHA256_SIZE];
+    uint64_t limit;
     *ret_due = GENERATION_NOT_DUE;
     if (!find(tx, agent_id, CONFIRMED, &confirmed, err) ||
-        !find(tx, agent_id, OFFERED, &offered, err) ||
-        !retire_passed(tx, agent_id, &confirmed, in->counter, err) ||
+        !find(tx, agent_id, OFFERED, &offered, err) || !retire_passed(tx, in, &confirmed, err) ||
         !seal_digest(in, &pcrs, seal, err))
         return false;
 
@@ -275,12 +339,13 @@ bool generation_offer(struct tx *tx, const struct kek *kek, const struct generat
     } else if (!in->counter_normal) {
         return true; /* a retirement is unfinished: nothing new before it is through */
     }
+    if (!check_counter(in, &confirmed, err))
+        return false;
 
     /* One that was offered is offered until it is confirmed, also where its reason is gone: the node
      * may have its slot under it already. */
-    uint64_t limit = confirmed.found ? confirmed.limit + 1 : in->counter;
     enum generation_due due = why_due(in, &confirmed, seal);
-    if (still_fits(in, &offered, limit, seal)) {
+    if (still_fits(in, &offered, &confirmed, seal)) {
         *ret_due = due == GENERATION_NOT_DUE ? GENERATION_WANTED : due;
         buf_put(ret_body, buf_slice(&offered.body));
         return buf_ok(ret_body, err);
@@ -289,7 +354,8 @@ bool generation_offer(struct tx *tx, const struct kek *kek, const struct generat
         return false;
     if (due == GENERATION_NOT_DUE)
         return true;
-    if (!make(tx, kek, in, limit, &pcrs, seal, ret_body, err))
+    if (!choose_limit(tx, in, cleared, &confirmed, &limit, err) ||
+        !make(tx, kek, in, limit, &pcrs, seal, ret_body, err))
         return false;
     *ret_due = cleared ? GENERATION_CLEARED : due;
     return true;

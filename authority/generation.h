@@ -20,7 +20,7 @@ enum generation_due {
     GENERATION_WANTED,     /* generation_want */
     GENERATION_BOOT_STATE, /* the sealed PCRs or the seal selection changed, and are affirmed */
     GENERATION_LOST,       /* the node has none that it can open */
-    GENERATION_CLEARED,    /* WRAP or the counter is another: the TPM was cleared */
+    GENERATION_CLEARED,    /* WRAP is another: the TPM was cleared */
 };
 
 /* What a new generation is made for; borrowed. */
@@ -30,14 +30,15 @@ struct generation_case {
     const struct attest_policy *policy;
     const struct pcr_values *pcrs; /* quoted, and affirmed */
     uint64_t held;                 /* newest that the node can open, as it says; 0 for none */
-    uint64_t counter;              /* certified now */
+    uint64_t counter;              /* certified now: the one of `identity` */
     bool counter_normal; /* at the confirmed limit, so that something new may be offered */
     int64_t now_ms;
 };
 
 /* Decides and, where due, makes (or finds the one already offered), stores it and appends its
  * GenerationBody. Nothing is appended where none is due. Also marks as RETIRED what the certified
- * counter has put out of reach. */
+ * counter has put out of reach. DENIED, reason COUNTER_CHANGED: the counter is another than the
+ * confirmed generation's, and no clear was accepted. */
 [[nodiscard]] bool generation_offer(struct tx *tx, const struct kek *kek,
                                     const struct generation_case *in, struct buf *ret_body,
                                     enum generation_due *ret_due, struct error *err);

@@ -2,6 +2,7 @@
 
 #include "pb/message.h"
 #include "pb/yaml.h"
+#include "tpmwire/nv.h"
 #include "tpmwire/public.h"
 
 static const char policy_text[] =
@@ -187,12 +188,37 @@ static void test_unconfirmed_in_another_state(void **state)
     offer(w);
     w->claim.appraisal.pcrs.value[2].buffer[0] ^= 1; /* PCR 7, sealed to */
     assert_int_equal(offer(w), 2);
-    assert_int_equal(w->limit, 5);
+    assert_int_equal(w->limit, 6); /* the node may have kept the first: it has to die */
     assert_int_equal(key_of(w, 1), ERROR_CONFLICT);
-    /* The counter moved past the limit before it was confirmed. */
     w->in.counter = 6;
+    assert_int_equal(offer(w), 2);
+    /* The counter moved past the limit before it was confirmed. */
+    w->in.counter = 7;
+    assert_int_equal(offer(w), 3);
+    assert_int_equal(w->limit, 7);
+    assert_int_equal(key_of(w, 2), ERROR_CONFLICT);
+    confirm(w, true);
+    assert_int_equal(offer(w), 0);
+}
+
+/* Two were offered under one limit, of which one was confirmed: the counter has to pass both. */
+static void test_abandoned_one_dies_too(void **state)
+{
+    struct world *w = *state;
+    struct error err = {0};
+    offer(w);
+    confirm(w, true);
+    assert_ok(transact(w->f, run_want, w, &err));
+    assert_int_equal(offer(w), 2);
+    w->claim.appraisal.pcrs.value[2].buffer[0] ^= 1;
     assert_int_equal(offer(w), 3);
     assert_int_equal(w->limit, 6);
+    confirm(w, true);
+    assert_int_equal(offer(w), 4);
+    assert_int_equal(w->due, GENERATION_WANTED);
+    assert_int_equal(w->limit, 7);
+    confirm(w, true);
+    assert_int_equal(offer(w), 0);
 }
 
 static void test_boot_state(void **state)
@@ -295,6 +321,52 @@ static void test_another_wrap_alone(void **state)
     assert_int_equal(key_of(w, 1), ERROR_NONE);
 }
 
+/* A node may define any number of counters. The second stands where the first should. */
+static void test_another_counter(void **state)
+{
+    struct world *w = *state;
+    struct error err = {0};
+    const TPM2B_NAME first = w->claim.id.counter_name;
+    offer(w);
+    confirm(w, true);
+    assert_ok(transact(w->f, run_want, w, &err));
+    offer(w);
+    confirm(w, true);
+    w->claim.id.counter.nvPublic.nvIndex++;
+    assert_ok(nv_area_name(&w->claim.id.counter.nvPublic, &w->claim.id.counter_name, &err));
+    assert_fails(transact(w->f, run_offer, w, &err), ERROR_DENIED);
+    assert_string_equal(err.reason, "COUNTER_CHANGED");
+    assert_int_equal(key_of(w, 1), ERROR_NONE); /* nobody has shown that it is out of reach */
+    /* The word alone is no excuse: WRAP is the one that it was. */
+    assert_ok(transact(w->f, run_clear, w, &err));
+    assert_fails(transact(w->f, run_offer, w, &err), ERROR_DENIED);
+    w->claim.id.counter_name = first;
+    assert_int_equal(offer(w), 0);
+    assert_int_equal(key_of(w, 1), ERROR_CONFLICT);
+}
+
+/* What another counter says retires nothing either, where a generation is bound to the first. */
+static void test_retires_by_its_own_counter(void **state)
+{
+    struct world *w = *state;
+    struct error err = {0};
+    const TPM2B_NAME first = w->claim.id.counter_name;
+    offer(w);
+    confirm(w, true);
+    assert_ok(transact(w->f, run_want, w, &err));
+    offer(w);
+    confirm(w, false);
+    w->claim.id.counter.nvPublic.nvIndex++;
+    assert_ok(nv_area_name(&w->claim.id.counter.nvPublic, &w->claim.id.counter_name, &err));
+    w->in.counter = 40;
+    w->in.counter_normal = false; /* ends before it would be refused */
+    assert_int_equal(offer(w), 0);
+    assert_int_equal(key_of(w, 1), ERROR_NONE);
+    w->claim.id.counter_name = first;
+    assert_int_equal(offer(w), 0);
+    assert_int_equal(key_of(w, 1), ERROR_CONFLICT);
+}
+
 static bool run_deny(struct tx *tx, void *arg, struct error *err)
 {
     const struct world *w = arg;
@@ -311,6 +383,24 @@ static void test_denied(void **state)
     assert_int_equal(key_of(w, 1), ERROR_CONFLICT);
     assert_int_equal(offer(w), 2); /* approved anew: its number is not used again */
     assert_int_equal(w->due, GENERATION_FIRST);
+    assert_int_equal(w->limit, 6); /* the first is retired here alone; the node may have it still */
+    assert_int_equal(offer(w), 2);
+    confirm(w, true);
+    assert_int_equal(offer(w), 0);
+}
+
+/* Denied and approved anew with the counter beyond every limit: nothing opens any more. */
+static void test_lifted(void **state)
+{
+    struct world *w = *state;
+    struct error err = {0};
+    offer(w);
+    confirm(w, true);
+    w->in.counter = 7;
+    w->in.held = 0;
+    assert_ok(transact(w->f, run_deny, w, &err));
+    assert_int_equal(offer(w), 2);
+    assert_int_equal(w->limit, 7);
 }
 
 static bool sweep_body(void *arg, struct error *err)
@@ -329,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_first, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_offered_again_until_confirmed, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_unconfirmed_in_another_state, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_abandoned_one_dies_too, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_boot_state, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_wanted, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_lost, world_up, world_down),
@@ -336,6 +427,9 @@ int main(void)
                                         world_down),
         cmocka_unit_test_setup_teardown(test_cleared, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_another_wrap_alone, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_another_counter, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_retires_by_its_own_counter, world_up, world_down),
+        cmocka_unit_test_setup_teardown(test_lifted, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_denied, world_up, world_down),
         cmocka_unit_test_setup_teardown(test_allocations, world_up, world_down),
     };
