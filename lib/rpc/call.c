@@ -13,6 +13,8 @@ void rpc_limits_resolve(struct rpc_limits *limits)
         limits->message = RPC_MESSAGE_DEFAULT;
     if (!limits->send_queue)
         limits->send_queue = RPC_SEND_QUEUE_DEFAULT;
+    if (!limits->connection_queue)
+        limits->connection_queue = RPC_CONNECTION_QUEUE_DEFAULT;
     if (!limits->header_list)
         limits->header_list = RPC_HEADER_LIST_DEFAULT;
     if (!limits->concurrent_calls)
@@ -166,6 +168,19 @@ void call_finish(struct rpc_call *call)
 
 /* ---- Sending ---- */
 
+/* Server: the connection as a whole. */
+static bool check_connection(struct rpc_call *call, struct error *err)
+{
+    struct rpc_conn *conn = call->conn;
+    if (!call->server || conn_may_queue(conn))
+        return true;
+    counter_add(&count_queue_full, 1);
+    call->starved = conn->starving = true;
+    return error_set(err, ERROR_EXHAUSTED,
+                     "%zu bytes of this connection's answers wait for a peer that does not read",
+                     conn->queued_most);
+}
+
 static bool queue_message(struct rpc_call *call, const ProtobufCMessage *message, struct error *err)
 {
     const ProtobufCMessageDescriptor *type =
@@ -177,6 +192,8 @@ static bool queue_message(struct rpc_call *call, const ProtobufCMessage *message
         return error_set(err, ERROR_EXHAUSTED, "%zu bytes wait for a peer that does not read",
                          h2_queued(&call->stream));
     }
+    if (!check_connection(call, err))
+        return false;
     struct buf *queue = h2_queue(&call->stream);
     size_t before = queue->len;
     buf_put(queue, slice("\0\0\0\0", RPC_PREFIX_SIZE)); /* not compressed; the length follows */
@@ -188,6 +205,8 @@ static bool queue_message(struct rpc_call *call, const ProtobufCMessage *message
     size_t size = queue->len - before - RPC_PREFIX_SIZE;
     for (size_t i = 0; i < 4; i++)
         queue->data[before + 1 + i] = (uint8_t)(size >> (8 * (3 - i)));
+    if (call->server)
+        call->conn->queued_most += RPC_PREFIX_SIZE + size;
     return true;
 }
 

@@ -38,6 +38,10 @@ struct rpc_limits {
     /* Bytes queued in one call that its peer does not read: memory by a slow reader. Default 8 MiB;
      * at least one message. */
     size_t send_queue;
+    /* The same over all calls of a connection (server): memory by many answers of which none is read.
+     * A call that it stops gets `writable` when half of it is free. Default 16 MiB; at least one
+     * message. */
+    size_t connection_queue;
     /* Header list of a request or response (RFC 9113 section 6.5.2): memory by headers. 8 KiB. */
     size_t header_list;
     /* Calls at once on a connection (server): memory by open streams. Default 128. */
@@ -69,7 +73,8 @@ struct rpc_call_events {
     void (*headers)(void *arg, struct rpc_call *call);
     /* Server, where the client streams: it has sent its last message. */
     void (*half_closed)(void *arg, struct rpc_call *call);
-    /* The send queue fell below its low-water mark after it had been above. */
+    /* The send queue fell below its low-water mark after it had been above; or rpc_send was refused
+     * for what all calls of the connection had queued, and there is room again. */
     void (*writable)(void *arg, struct rpc_call *call);
     /* Server: nobody waits for the answer any more. CANCELLED (by the client, or because it is
      * gone), TIMEOUT (its deadline). The handler stops its work and answers. */

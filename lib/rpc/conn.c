@@ -39,6 +39,38 @@ static struct rpc_call *call_of(struct h2_stream *stream)
     return CONTAINER_OF(stream, struct rpc_call, stream);
 }
 
+static size_t conn_queued(const struct rpc_conn *conn)
+{
+    size_t queued = 0;
+    for (const struct rpc_call *call = conn->calls; call; call = call->next)
+        queued += h2_queued(&call->stream);
+    return queued;
+}
+
+/* The sum is made only when the bound, which messages raise and nothing lowers, is at the limit. */
+bool conn_may_queue(struct rpc_conn *conn)
+{
+    size_t limit = conn->options.limits.connection_queue;
+    if (conn->queued_most >= limit)
+        conn->queued_most = conn_queued(conn);
+    return conn->queued_most < limit;
+}
+
+/* Server: those that were refused a message may try again. */
+static void feed_starved(struct rpc_conn *conn)
+{
+    if (!conn->starving || conn_queued(conn) > conn->options.limits.connection_queue / 2)
+        return;
+    conn->starving = false;
+    for (struct rpc_call *call = conn->calls; call; call = call->next) {
+        if (!call->starved)
+            continue;
+        call->starved = false;
+        if (!call->dead && call->events && call->events->writable)
+            call->events->writable(call->arg, call);
+    }
+}
+
 /* ---- Events of HTTP/2, server ---- */
 
 /* What is wrong with the request, if anything; else the call knows its method. */
@@ -302,6 +334,7 @@ bool rpc_conn_output(struct rpc_conn *conn, size_t most, uint64_t now, struct bu
 {
     conn->now = now;
     conn->inside = true;
+    feed_starved(conn);
     bool ok = h2_output(conn->h2, most, now, ret, err);
     conn->inside = false;
     conn->woken = false;

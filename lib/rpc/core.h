@@ -8,6 +8,7 @@
 
 constexpr size_t RPC_MESSAGE_DEFAULT = 4 * 1024 * 1024;
 constexpr size_t RPC_SEND_QUEUE_DEFAULT = 8 * 1024 * 1024;
+constexpr size_t RPC_CONNECTION_QUEUE_DEFAULT = 16 * 1024 * 1024;
 constexpr size_t RPC_HEADER_LIST_DEFAULT = 8 * 1024;
 constexpr uint32_t RPC_CONCURRENT_CALLS_DEFAULT = 128;
 constexpr size_t RPC_CONNECTIONS_DEFAULT = 1024;
@@ -52,6 +53,7 @@ struct rpc_call {
     bool ended_in;    /* the peer has ended its side */
     bool half_told;   /* server: the end of requests was delivered */
     bool status_in;   /* client: the status is known: `failure`, or success */
+    bool starved;     /* server: a message was refused for the others' bytes; `writable` is due */
     bool paused;
     bool reading; /* in the loop of receive.c */
 
@@ -81,6 +83,8 @@ struct rpc_conn {
     uint64_t now;
     uint64_t next_deadline; /* no call's deadline is before it */
     uint64_t goaway_at;     /* second step of GOAWAY; UINT64_MAX */
+    size_t queued_most;     /* server: no fewer bytes are queued in all calls */
+    bool starving;          /* a call is starved */
     bool inside;            /* in receive, output, tick: the owner will ask for output */
     bool woken;
     bool ready;
@@ -107,6 +111,10 @@ void call_finish(struct rpc_call *call);
 void call_serve(struct rpc_call *call, const ProtobufCMessage *request);
 /* Server: nobody waits any more. */
 void call_cancelled(struct rpc_call *call, const struct error *why);
+
+/* ---- conn.c ---- */
+/* Server: may its calls queue one more message? */
+bool conn_may_queue(struct rpc_conn *conn);
 
 /* ---- receive.c ---- */
 /* DATA came. */

@@ -402,6 +402,44 @@ static void test_slow_server(void **state)
     drop_pair(pair);
 }
 
+/* Answers that wait on one connection are bounded together; who was refused hears of room. */
+static void test_connection_queue(void **state)
+{
+    static const struct rpc_limits server = {.connection_queue = 300'000};
+    static const struct rpc_limits client = {.window = 1'000};
+    struct pair *pair = make_pair(&server, &client);
+    struct heard unread = {0}, refused = {0}, flooded = {0};
+    static uint8_t payload[50'000];
+    Postern__Test__Note request = note("n");
+    (void)state;
+    request.count = 6;
+    request.payload = (ProtobufCBinaryData){sizeof(payload), payload};
+    struct rpc_call *call = pair_call(pair, ECHO_DOWN, nullptr, &request, &unread);
+    rpc_call_pause(call);
+    pair_run(pair);
+    assert_int_equal(unread.messages, 0);
+    /* There is room for one more message, of whichever size. */
+    (void)pair_call(pair, ECHO_DOWN, nullptr, &request, &refused);
+    pair_run(pair);
+    assert_int_equal(refused.done, 1);
+    assert_int_equal(refused.messages, 1);
+    assert_int_equal(refused.error.class, ERROR_EXHAUSTED);
+    request = note("flood");
+    (void)pair_call(pair, ECHO_DOWN, nullptr, &request, &flooded);
+    pair_run(pair);
+    assert_int_equal(flooded.messages, 1);
+    assert_int_equal(pair->echo.writable, 0);
+    rpc_call_resume(call);
+    pair_run(pair);
+    assert_int_equal(unread.messages, 6);
+    assert_int_equal(unread.error.class, ERROR_NONE);
+    assert_int_equal(flooded.done, 1);
+    assert_int_equal(flooded.error.class, ERROR_NONE);
+    assert_int_equal(flooded.messages, pair->echo.sent);
+    assert_true(flooded.messages > 50);
+    drop_pair(pair);
+}
+
 static void test_writable(void **state)
 {
     struct pair *pair = *state;
@@ -544,6 +582,7 @@ int main(void)
         PAIR(test_slow_reader),
         PAIR(test_deadline_unread),
         cmocka_unit_test(test_slow_server),
+        cmocka_unit_test(test_connection_queue),
         PAIR(test_writable),
         PAIR(test_end_behind_pause),
         PAIR(test_goaway),
