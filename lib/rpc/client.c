@@ -257,9 +257,12 @@ static void link_over(void *arg, const struct error *why)
         connection_lost(client, why);
 }
 
-static void link_opened(void *arg)
+static bool link_opened(void *arg, const struct rpc_peer *peer, struct error *err)
 {
     (void)arg; /* the peer's SETTINGS, conn_ready, say that it speaks HTTP/2 */
+    (void)peer;
+    (void)err;
+    return true;
 }
 
 static const struct rpc_transport_events rpc_transport_events = {

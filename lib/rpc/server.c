@@ -7,6 +7,8 @@
 
 COUNTER(count_denied, "postern_rpc_calls_denied_total",
         "Calls that the server's authorization refused.");
+COUNTER(count_refused, "postern_rpc_connections_refused_total",
+        "Connections that the server closed at once: over a limit, or not accepted.");
 
 constexpr size_t SERVER_SERVICES_MAX = 32; /* of ours */
 /* A connection with its TLS handshake and HTTP/2 preface: descriptors held by silence. */
@@ -21,6 +23,7 @@ struct entry {
 struct connection {
     struct rpc_server *server;
     struct rpc_transport *transport;
+    const struct rpc_peer *peer; /* null until accepted */
     struct connection *next, *previous;
 };
 
@@ -69,6 +72,8 @@ static void connection_remove(struct connection *connection)
     if (connection->next)
         connection->next->previous = connection->previous;
     server->connection_count--;
+    if (connection->peer && server->options.gone)
+        server->options.gone(server->options.accept_arg, connection->peer);
     if (server->draining && server->connection_count == 0)
         loop_post(server->loop, &server->drain_task);
     mem_free(connection);
@@ -80,9 +85,16 @@ static void connection_over(void *arg, const struct error *why)
     connection_remove(arg);
 }
 
-static void connection_opened(void *arg)
+static bool connection_opened(void *arg, const struct rpc_peer *peer, struct error *err)
 {
-    (void)arg;
+    struct connection *connection = arg;
+    const struct rpc_server_options *options = &connection->server->options;
+    if (options->accept && !options->accept(options->accept_arg, peer)) {
+        counter_add(&count_refused, 1);
+        return error_set(err, ERROR_DENIED, "the connection is not accepted");
+    }
+    connection->peer = peer;
+    return true;
 }
 
 static const struct rpc_transport_events rpc_transport_events = {
@@ -167,12 +179,13 @@ static void accepted(void *arg, struct stream *stream)
                                             .events = &rpc_transport_events,
                                             .arg = connection};
     if (!connection || server->connection_count >= server->options.limits.connections) {
+        counter_add(&count_refused, 1);
         mem_free(connection);
         stream_close(stream);
         return;
     }
     connection->server = server;
-    /* Out of memory: the client sees its connection closed and comes back. */
+    /* Out of memory, or not accepted: the client sees its connection closed. */
     if (!rpc_transport_accept(&options, stream, &connection->transport, &err)) {
         mem_free(connection);
         return;

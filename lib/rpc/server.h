@@ -21,6 +21,12 @@ struct rpc_server_options {
      * answering in here. Null: nobody is asked. */
     bool (*authorize)(void *arg, const struct rpc_call *call, struct error *err);
     void *authorize_arg;
+    /* Asked for every connection once it stands, before any call on it; false closes it (the client
+     * sees a connection that is lost). What was accepted is `gone` once, as its last: the peer is the
+     * same one, valid until that returns. Both may be null. */
+    bool (*accept)(void *arg, const struct rpc_peer *peer);
+    void (*gone)(void *arg, const struct rpc_peer *peer);
+    void *accept_arg;
 };
 
 /* `options` is copied. EXHAUSTED. */

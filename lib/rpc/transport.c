@@ -173,9 +173,7 @@ static bool open_conn(struct rpc_transport *t, struct error *err)
     t->conn_options.peer = &t->peer;
     if (!rpc_conn_new(&t->conn_options, clock_boot_ms(), &t->conn, err))
         return false;
-    if (t->events)
-        t->events->opened(t->arg);
-    return true;
+    return !t->events || t->events->opened(t->arg, &t->peer, err);
 }
 
 static bool read_tls(struct rpc_transport *t, struct slice bytes, struct error *err)

@@ -12,8 +12,9 @@
 struct rpc_transport;
 
 struct rpc_transport_events {
-    /* TLS is through (or not asked for) and rpc_conn stands: calls may start or come. */
-    void (*opened)(void *arg);
+    /* TLS is through (or not asked for) and rpc_conn stands: calls may start or come. False refuses
+     * the connection, which ends with the error; nothing of it was served then. */
+    bool (*opened)(void *arg, const struct rpc_peer *peer, struct error *err);
     /* The connection is gone, and so is every call on it. */
     void (*over)(void *arg, const struct error *why);
 };

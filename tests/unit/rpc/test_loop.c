@@ -31,6 +31,10 @@ struct world {
     /* What the server knew of its last caller. */
     struct stream_peer credentials;
     bool local, pidfd_ok, allowed;
+    /* Of the hooks for connections. */
+    const struct rpc_peer *peer;
+    unsigned accepted, refused, gone;
+    bool closed;
 };
 
 static bool authorize(void *arg, const struct rpc_call *call, struct error *err)
@@ -497,6 +501,61 @@ static void test_connection_limit(void **state)
     rpc_client_free(second);
 }
 
+static bool accept_peer(void *arg, const struct rpc_peer *peer)
+{
+    struct world *world = arg;
+    assert_true(peer->local);
+    assert_int_equal(peer->credentials.pid, getpid());
+    world->accepted += !world->closed;
+    world->refused += world->closed;
+    world->peer = peer;
+    return !world->closed;
+}
+
+static void peer_gone(void *arg, const struct rpc_peer *peer)
+{
+    struct world *world = arg;
+    assert_ptr_equal(peer, world->peer);
+    world->gone++;
+}
+
+/* A program that says which connections stand is told of the end of each, and of no other. */
+static void test_accept(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    char text[128];
+    const struct rpc_server_options options = {
+        .accept = accept_peer, .gone = peer_gone, .accept_arg = world};
+    Postern__Test__Note request = note("x");
+    rpc_client_free(world->client);
+    rpc_server_free(world->server);
+    assert_ok(rpc_server_new(world->loop, &options, &world->server, &err));
+    assert_ok(rpc_server_add(world->server, &echo_service, &echo_handlers, &world->echo, &err));
+    (void)snprintf(text, sizeof(text), "unix:%s/s", world->folder);
+    listen_at(world, text);
+    make_client(world);
+    assert_int_equal(call(world, ECHO_UNARY, nullptr, &request).error.class, ERROR_NONE);
+    assert_int_equal(world->accepted, 1);
+    rpc_client_disconnect(world->client);
+    until(world, &world->gone, 1);
+    /* Refused: the client sees no more than a connection that is lost; nothing is served. */
+    unsigned served = world->echo.served;
+    world->closed = true;
+    assert_int_equal(call(world, ECHO_UNARY, nullptr, &request).error.class, ERROR_UNAVAILABLE);
+    until(world, &world->refused, 1);
+    assert_int_equal(world->echo.served, served);
+    assert_int_equal(world->gone, 1);
+    assert_int_equal(rpc_server_connections(world->server), 0);
+    /* The server's own end counts, too. */
+    world->closed = false;
+    const struct rpc_call_options patient = {.wait_for_ready = true};
+    assert_int_equal(call(world, ECHO_UNARY, &patient, &request).error.class, ERROR_NONE);
+    world->server = rpc_server_free(world->server);
+    assert_int_equal(world->gone, 2);
+    assert_int_equal(world->accepted, 2);
+}
+
 static void test_service_limit(void **state)
 {
     struct world *world = *state;
@@ -537,6 +596,7 @@ int main(void)
         WORLD(test_silent_server),
         WORLD(test_waiting_limit),
         WORLD(test_connection_limit),
+        WORLD(test_accept),
         WORLD(test_service_limit),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
