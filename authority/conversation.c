@@ -1,6 +1,5 @@
 #include "conversation.h"
 
-#include "attest/checks.h"
 #include "base/clock.h"
 #include "base/crypt.h"
 #include "base/mem.h"
@@ -250,14 +249,10 @@ static bool judge(struct conversation *conversation, const struct standing *stan
 /* The check that makes evidence unauthentic; others may fail for the same reason before it. */
 static const struct attest_reason *unauthentic_reason(const struct appraisal *appraisal)
 {
-    for (size_t i = 0; i < appraisal->reason_count; i++) {
-        for (size_t j = 0; j < attest_check_count; j++) {
-            if (attest_checks[j].number == appraisal->reasons[i].check &&
-                attest_checks[j].authentic)
-                return &appraisal->reasons[i];
-        }
-    }
-    return &appraisal->reasons[0];
+    size_t i = 0;
+    while (i < appraisal->reason_count - 1 && !appraisal->reasons[i].unauthentic)
+        i++;
+    return &appraisal->reasons[i];
 }
 
 /* Why nothing may be recorded of this; false where it may. */

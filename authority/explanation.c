@@ -1,50 +1,20 @@
 #include "explanation.h"
 
-#include "attest/checks.h"
+#include "attest/appraise.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "pb/message.h"
-#include "tpmwire/hash.h"
 
-/* Checks that tie the PCR values to the quote. */
-constexpr unsigned CHECK_QUOTE_SELECTION = 15;
-constexpr unsigned CHECK_PCR_DIGEST = 16;
-
-static bool take_bank(const Postern__V1__PcrBank *bank, struct pcr_values *values,
-                      struct error *err)
-{
-    if (!bank->selection || bank->selection->bank > UINT16_MAX ||
-        bank->selection->mask >> PCR_COUNT != 0 || values->selection.count == PCR_BANKS_MAX)
-        return error_set_field(err, "pcrs", "a bank that is none");
-    TPMI_ALG_HASH alg = (TPMI_ALG_HASH)bank->selection->bank;
-    size_t size = tpm_hash_size(alg);
-    if (size == 0 || bank->n_values != (size_t)__builtin_popcount(bank->selection->mask))
-        return error_set_field(err, "pcrs", "a bank without its values");
-    values->selection.bank[values->selection.count++] =
-        (struct pcr_bank){alg, bank->selection->mask};
-    for (size_t i = 0; i < bank->n_values; i++) {
-        if (bank->values[i].len != size)
-            return error_set_field(err, "pcrs", "a digest of another size than its bank's");
-        TPM2B_DIGEST *value = &values->value[values->count++];
-        value->size = (uint16_t)size;
-        mem_copy(value->buffer, bank->values[i].data, size);
-    }
-    return true;
-}
+/* Checks that tie the PCR values to a quote by the TPM: where one of them found something, the values
+ * are only the node's word. */
+constexpr unsigned CHECK_QUOTE_FIRST = 15;
+constexpr unsigned CHECK_QUOTE_LAST = 16;
 
 bool evidence_values(struct slice bytes, struct pcr_values *ret, struct error *err)
 {
     CLEANUP(pb_free_at) ProtobufCMessage *message = nullptr;
-    struct pcr_values values = {0};
-    if (!pb_unpack(&postern__v1__evidence__descriptor, bytes, nullptr, &message, err))
-        return false;
-    const Postern__V1__Evidence *evidence = (const Postern__V1__Evidence *)message;
-    for (size_t i = 0; i < evidence->n_pcrs; i++) {
-        if (!take_bank(evidence->pcrs[i], &values, err))
-            return false;
-    }
-    *ret = values;
-    return true;
+    return pb_unpack(&postern__v1__evidence__descriptor, bytes, nullptr, &message, err) &&
+           attest_evidence_values((const Postern__V1__Evidence *)message, ret, err);
 }
 
 static bool add_differences(const struct attest_policy *policy, const struct pcr_values *values,
@@ -87,19 +57,21 @@ static const Postern__V1__Reason *reason_of(const struct node_view *view, unsign
 /* All of the table: what a check found, or nothing where it passed. */
 static void add_checks(const struct node_view *view, struct explanation *explanation)
 {
-    for (size_t i = 0; i < attest_check_count; i++) {
-        const Postern__V1__Reason *reason = reason_of(view, attest_checks[i].number);
-        Postern__V1__Reason *check = &explanation->checks[i];
+    struct attest_line line;
+    size_t count = 0;
+    for (; count < ARRAY_LEN(explanation->checks) && attest_table(count, &line); count++) {
+        const Postern__V1__Reason *reason = reason_of(view, line.number);
+        Postern__V1__Reason *check = &explanation->checks[count];
         if (reason) {
             *check = *reason;
         } else {
             postern__v1__reason__init(check);
-            check->check = attest_checks[i].number;
-            check->name = (char *)attest_checks[i].name;
+            check->check = line.number;
+            check->name = (char *)line.name;
         }
-        explanation->check_pointers[i] = check;
+        explanation->check_pointers[count] = check;
     }
-    explanation->check_count = attest_check_count;
+    explanation->check_count = count;
 }
 
 bool explanation_make(const struct attest_policy *policy, const struct pcr_values *values,
@@ -120,10 +92,14 @@ void explanation_done(struct explanation *explanation)
 
 bool values_are_proven(const struct node_view *view, struct error *err)
 {
-    if (reason_of(view, CHECK_QUOTE_SELECTION) || reason_of(view, CHECK_PCR_DIGEST))
-        return error_set_reason(err, ERROR_CONFLICT, "EVIDENCE_UNPROVEN",
-                                "the last quote of node %s does not cover the PCR values that came "
-                                "with it; no policy can be made of them",
-                                view->agent_id);
+    for (size_t i = 0; i < view->message.n_reasons; i++) {
+        const Postern__V1__Reason *reason = view->message.reasons[i];
+        if (reason->check >= CHECK_QUOTE_FIRST && reason->check <= CHECK_QUOTE_LAST)
+            return error_set_reason(err, ERROR_CONFLICT, "EVIDENCE_UNPROVEN",
+                                    "the PCR values of node %s are only its word: check %u, %s, "
+                                    "refused its last evidence (%s); let it attest again, then "
+                                    "record",
+                                    view->agent_id, reason->check, reason->name, reason->detail);
+    }
     return true;
 }

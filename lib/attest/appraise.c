@@ -49,10 +49,29 @@ static bool read_selection(const char *field, Postern__V1__PcrSelection *const *
     return true;
 }
 
-static bool read_values(const Postern__V1__Evidence *evidence, struct pcr_values *ret,
-                        struct error *err)
+static bool read_digests(const Postern__V1__PcrBank *bank, const struct pcr_bank *selected,
+                         struct pcr_values *ret, struct error *err)
+{
+    size_t size = tpm_hash_size(selected->alg);
+    if (bank->n_values != (size_t)__builtin_popcount(selected->mask))
+        return error_set_field(err, "pcrs", "%zu values for mask 0x%x", bank->n_values,
+                               selected->mask);
+    for (size_t i = 0; i < bank->n_values; i++) {
+        TPM2B_DIGEST *value = &ret->value[ret->count++];
+        if (bank->values[i].len != size)
+            return error_set_field(err, "pcrs", "a digest of %zu bytes in a bank of %zu",
+                                   bank->values[i].len, size);
+        value->size = (uint16_t)size;
+        mem_copy(value->buffer, bank->values[i].data, size);
+    }
+    return true;
+}
+
+bool attest_evidence_values(const Postern__V1__Evidence *evidence, struct pcr_values *ret,
+                            struct error *err)
 {
     Postern__V1__PcrSelection *banks[PCR_BANKS_MAX] = {nullptr};
+    struct pcr_values values = {0};
     if (evidence->n_pcrs > PCR_BANKS_MAX)
         return error_set_field(err, "pcrs", "expected at most %zu banks, found %zu", PCR_BANKS_MAX,
                                evidence->n_pcrs);
@@ -61,23 +80,13 @@ static bool read_values(const Postern__V1__Evidence *evidence, struct pcr_values
             return error_set_field(err, "pcrs", "a bank without its selection");
         banks[i] = evidence->pcrs[i]->selection;
     }
-    if (!read_selection("pcrs", banks, evidence->n_pcrs, &ret->selection, err))
+    if (!read_selection("pcrs", banks, evidence->n_pcrs, &values.selection, err))
         return false;
     for (size_t i = 0; i < evidence->n_pcrs; i++) {
-        const Postern__V1__PcrBank *bank = evidence->pcrs[i];
-        const struct pcr_bank *selected = &ret->selection.bank[i];
-        if (bank->n_values != (size_t)__builtin_popcount(selected->mask))
-            return error_set_field(err, "pcrs", "%zu values for mask 0x%x", bank->n_values,
-                                   selected->mask);
-        for (size_t j = 0; j < bank->n_values; j++) {
-            TPM2B_DIGEST *value = &ret->value[ret->count++];
-            if (bank->values[j].len != tpm_hash_size(selected->alg))
-                return error_set_field(err, "pcrs", "a digest of %zu bytes in a bank of %zu",
-                                       bank->values[j].len, tpm_hash_size(selected->alg));
-            value->size = (uint16_t)bank->values[j].len;
-            mem_copy(value->buffer, bank->values[j].data, bank->values[j].len);
-        }
+        if (!read_digests(evidence->pcrs[i], &values.selection.bank[i], &values, err))
+            return false;
     }
+    *ret = values;
     return true;
 }
 
@@ -94,7 +103,7 @@ static bool read_view(const struct attest_case *in, struct attest_view *view, st
                      &view->certify_counter, err) ||
         !read_selection("selection", in->challenge->selection, in->challenge->n_selection,
                         &view->asked, err) ||
-        !read_values(evidence, &view->values, err))
+        !attest_evidence_values(evidence, &view->values, err))
         return false;
     if (!pcr_selection_from_tpml(&view->quote.attested.attested.quote.pcrSelect, &view->quoted,
                                  err))
@@ -119,11 +128,13 @@ static bool hash_evidence(const struct attest_case *in, uint8_t ret[static SHA25
 /* ---- The verdict ---- */
 
 static void add_reason(struct appraisal *appraisal, const struct attest_check *check,
-                       enum attest_outcome outcome, const struct error *why)
+                       enum attest_outcome outcome, bool unauthentic, const struct error *why)
 {
     struct attest_reason *reason = &appraisal->reasons[appraisal->reason_count++];
-    *reason =
-        (struct attest_reason){.check = check->number, .name = check->name, .outcome = outcome};
+    *reason = (struct attest_reason){.check = check->number,
+                                     .name = check->name,
+                                     .outcome = outcome,
+                                     .unauthentic = unauthentic};
     text_show(slice_str(why->message), reason->detail, sizeof(reason->detail));
 }
 
@@ -171,10 +182,11 @@ bool attest_appraise_without(const struct attest_case *in, uint64_t disabled, st
             *err = why;
             return error_prefix(err, "check %u, %s", check->number, check->name);
         }
-        add_reason(appraisal, check, outcome, &why);
+        bool unauthentic = check->authentic || view->impostor;
+        add_reason(appraisal, check, outcome, unauthentic, &why);
         if (outcome < worst)
             worst = outcome;
-        if (check->authentic || view->impostor)
+        if (unauthentic)
             appraisal->authentic = false;
     }
     appraisal->verdict = verdict_of(worst);

@@ -72,6 +72,7 @@ struct attest_reason {
     unsigned check; /* its number */
     const char *name;
     enum attest_outcome outcome;
+    bool unauthentic; /* for this alone the evidence is not authentic */
     char detail[ATTEST_DETAIL_MAX];
 };
 
@@ -93,6 +94,21 @@ struct appraisal {
     uint64_t counter; /* as certified */
     struct pcr_values pcrs;
 };
+
+/* One line of the table of checks (docs/attestation.md), for people. */
+struct attest_line {
+    unsigned number;
+    const char *name; /* "pcr-policy" */
+    const char *what; /* what holds where it passes */
+    bool authentic;   /* a failure makes the evidence not authentic */
+};
+/* The index-th from 0, in the table's order; its texts are static. False beyond the last. */
+[[nodiscard]] bool attest_table(size_t index, struct attest_line *ret);
+
+/* The PCR values that evidence shows, which nothing has compared with its quote yet. INVALID, with the
+ * field. */
+[[nodiscard]] bool attest_evidence_values(const Postern__V1__Evidence *evidence,
+                                          struct pcr_values *ret, struct error *err);
 
 /* Runs every check. False where the evidence can't be read at all (INVALID, with the field), and where
  * judging it failed for reasons of our own (EXHAUSTED, INTERNAL); evidence that lies is an appraisal

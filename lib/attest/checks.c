@@ -47,3 +47,17 @@ const struct attest_check attest_checks[] = {
 };
 const size_t attest_check_count = ARRAY_LEN(attest_checks);
 static_assert(ARRAY_LEN(attest_checks) <= ATTEST_REASONS_MAX);
+
+bool attest_table(size_t index, struct attest_line *ret)
+{
+    if (index >= attest_check_count)
+        return false;
+    const struct attest_check *check = &attest_checks[index];
+    *ret = (struct attest_line){
+        .number = check->number,
+        .name = check->name,
+        .what = check->what,
+        .authentic = check->authentic,
+    };
+    return true;
+}

@@ -28,10 +28,10 @@ struct attest_view {
 };
 
 struct attest_check {
-    unsigned number; /* docs/attestation.md */
+    /* As in struct attest_line. */
+    unsigned number;
     const char *name;
-    const char *what; /* one line for people */
-    /* Part of what makes evidence authentic (struct appraisal). */
+    const char *what;
     bool authentic;
     /* Sets `why` unless it passes. */
     enum attest_outcome (*run)(struct attest_view *view, struct error *why);

@@ -211,6 +211,25 @@ static void the_challenge_asks_for_nothing(void **state)
     assert_unreadable("selection", "found 0");
 }
 
+/* The same reader serves who wants the values alone. */
+static void values_without_a_verdict(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    static struct pcr_values values, poison;
+    assert_ok(attest_evidence_values(&scene.evidence, &values, &err));
+    assert_true(pcr_selection_equal(&values.selection, &scene.values.selection));
+    assert_int_equal(values.count, scene.values.count);
+    for (size_t i = 0; i < values.count; i++)
+        assert_memory_equal(&values.value[i], &scene.values.value[i], sizeof(values.value[i]));
+    memset(&poison, 0xa5, sizeof(poison));
+    memset(&values, 0xa5, sizeof(values));
+    scene.value_bytes[1].len--;
+    assert_fails(attest_evidence_values(&scene.evidence, &values, &err), ERROR_INVALID);
+    assert_string_equal(err.field, "pcrs");
+    assert_memory_equal(&values, &poison, sizeof(poison));
+}
+
 static bool appraise(void *arg, struct error *err)
 {
     static struct appraisal appraisal;
@@ -235,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_bank_counts_once, begin, end),
         cmocka_unit_test_setup_teardown(the_quoted_selection_is_none, begin, end),
         cmocka_unit_test_setup_teardown(the_challenge_asks_for_nothing, begin, end),
+        cmocka_unit_test_setup_teardown(values_without_a_verdict, begin, end),
         cmocka_unit_test_setup_teardown(survives_without_memory, begin, end),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

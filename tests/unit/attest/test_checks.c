@@ -100,7 +100,10 @@ static bool is_caught(const struct lie *lie, const struct appraisal *found)
         ok = found->reasons[i].check == lie->checks[i] &&
              strcmp(found->reasons[i].name, check_of(lie->checks[i])->name) == 0 &&
              found->reasons[i].outcome != ATTEST_PASS && found->reasons[i].detail[0] != '\0';
-    return ok && strstr(found->reasons[0].detail, lie->says);
+    bool blamed = false;
+    for (size_t i = 0; i < found->reason_count; i++)
+        blamed |= found->reasons[i].unauthentic;
+    return ok && blamed == lie->forged && strstr(found->reasons[0].detail, lie->says);
 }
 
 static void report(const struct lie *lie, const struct appraisal *found)
@@ -179,10 +182,17 @@ static void the_table_is_in_order(void **state)
     (void)state;
     static const unsigned numbers[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13,
                                        14, 15, 16, 17, 18, 19, 20, 22, 23, 36, 37, 38, 39};
+    struct attest_line line;
     assert_int_equal(attest_check_count, ARRAY_LEN(numbers));
+    assert_false(attest_table(attest_check_count, &line));
     for (size_t i = 0; i < attest_check_count; i++) {
         assert_int_equal(attest_checks[i].number, numbers[i]);
         assert_true(strlen(attest_checks[i].name) > 0 && strlen(attest_checks[i].what) > 0);
+        assert_true(attest_table(i, &line));
+        assert_int_equal(line.number, numbers[i]);
+        assert_string_equal(line.name, attest_checks[i].name);
+        assert_string_equal(line.what, attest_checks[i].what);
+        assert_int_equal(line.authentic, attest_checks[i].authentic);
     }
 }
 
