@@ -29,6 +29,6 @@ struct explanation {
 /* For CLEANUP; fine on zeros. */
 void explanation_done(struct explanation *explanation);
 
-/* CONFLICT, reason EVIDENCE_UNPROVEN, if the last appraisal found that the TPM did not sign these very
- * PCR values: no policy may be made of them. */
+/* CONFLICT, reason EVIDENCE_UNPROVEN, if the last appraisal has a reason among checks 9 to 18: then the
+ * PCR values are only the node's word, and no policy may be made of them. */
 [[nodiscard]] bool values_are_proven(const struct node_view *view, struct error *err);

@@ -429,6 +429,8 @@ static void make_evidence(struct attempt *attempt)
         .exporter = SLICE_OF(exporter),
     };
     prove(attempt, challenge, &binding, &proofs);
+    if (attempt->wrong_values)
+        proofs.values.value[0].buffer[0] ^= 1;
     pack_evidence(attempt, &proofs, buf_slice(&csr));
 }
 

@@ -69,6 +69,7 @@ struct attempt {
     struct slice replay;         /* evidence of an earlier attempt, instead of new */
     struct slice replay_hello;   /* and its hello */
     struct machine *other_quote; /* the quote is of this machine's TPM */
+    bool wrong_values;           /* the PCR values are not those that were quoted */
 
     struct rpc_client *client;
     struct rpc_call *call;

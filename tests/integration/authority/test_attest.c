@@ -627,6 +627,33 @@ static void test_record_and_explain(void **state)
     assert_verdict(&back, AFFIRMING);
 }
 
+/* PCR values that no quote covers are only the node's word: nobody makes a policy of them. */
+static void test_record_of_unproven_values(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    CLEANUP(attempt_done) struct attempt first = {0}, honest = {0};
+    CLEANUP(attempt_done) struct attempt lie = {
+        .bench = &world->bench, .machine = &world->one, .wrong_values = true};
+    join(world, &world->one, &first);
+    assert_true(attest(&lie));
+    assert_verdict(&lie, CONTRAINDICATED);
+    assert_true(has_reason(&lie, "pcr-digest"));
+    Postern__V1__RecordPolicyRequest record = POSTERN__V1__RECORD_POLICY_REQUEST__INIT;
+    Postern__V1__RecordPolicyResponse *recorded;
+    record.agent_id = first.id.agent_id;
+    record.name = (char[]){"recorded"};
+    assert_fails(admin_service_record_policy_sync(world->bench.operator_client, nullptr, &record,
+                                                  &recorded, &err),
+                 ERROR_CONFLICT);
+    assert_string_equal(err.reason, "EVIDENCE_UNPROVEN");
+    assert_error_contains("pcr-digest");
+    again(world, &world->one, &honest);
+    assert_ok(admin_service_record_policy_sync(world->bench.operator_client, nullptr, &record,
+                                               &recorded, &err));
+    pb_free(&recorded->base);
+}
+
 static void test_attest_now_of_who_is_away(void **state)
 {
     struct world *world = *state;
@@ -800,6 +827,7 @@ int main(void)
         cmocka_unit_test_setup(test_blown_fuse, forget_all),
         cmocka_unit_test_setup(test_denied, forget_all),
         cmocka_unit_test_setup(test_record_and_explain, forget_all),
+        cmocka_unit_test_setup(test_record_of_unproven_values, forget_all),
         cmocka_unit_test_setup(test_attest_now_of_who_is_away, forget_all),
         cmocka_unit_test_setup(test_attest_now, forget_all),
         cmocka_unit_test_setup(test_access, forget_all),
