@@ -1,16 +1,26 @@
 # postern_library(NAME SOURCES a.c … [LINKS other-lib …] [DOOR PkgConfig::x …])
 # A folder of lib/: a static library whose headers are included as "NAME/header.h".
-#   LINKS  libraries of ours that it may use; its headers may include theirs
+#   LINKS  libraries of ours that it may use; its headers may include theirs. Static libraries do not
+#          mind what they call, so cmake/links.cmake holds their #include lines to it at every build.
 #   DOOR   foreign libraries of which it is the only user; they do not leak to those who link it
 function(postern_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINKS;DOOR" ${ARGN})
-  foreach(source ${arg_SOURCES})
-    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
-      message(WARNING "${name}: ${source} is not there yet; the library is left out")
-      return()
-    endif()
-  endforeach()
-  add_library(${name} STATIC ${arg_SOURCES})
+  set(links ${CMAKE_CURRENT_BINARY_DIR}/${name}.links)
+  get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+  set(headers)
+  if(name STREQUAL folder) # a second library of a folder has no headers of its own
+    file(GLOB headers RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.h)
+  endif()
+  string(REPLACE ";" " " files "${arg_SOURCES};${headers}")
+  string(REPLACE ";" " " allowed "${arg_LINKS}")
+  add_custom_command(
+    OUTPUT ${links}
+    COMMAND ${CMAKE_COMMAND} -D LIB=${CMAKE_SOURCE_DIR}/lib -D FOLDER=${CMAKE_CURRENT_SOURCE_DIR}
+            -D "FILES=${files}" -D "LINKS=${allowed}" -D STAMP=${links}
+            -P ${CMAKE_SOURCE_DIR}/cmake/links.cmake
+    DEPENDS ${arg_SOURCES} ${headers} ${CMAKE_SOURCE_DIR}/cmake/links.cmake
+    VERBATIM)
+  add_library(${name} STATIC ${arg_SOURCES} ${links})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/lib)
   target_include_directories(${name} INTERFACE ${CMAKE_SOURCE_DIR}/lib)
   if(NOT name STREQUAL "base")
@@ -23,12 +33,6 @@ endfunction()
 function(postern_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINKS;DOOR" ${ARGN})
   string(REPLACE "/" "-" target test-${name})
-  foreach(source ${arg_SOURCES})
-    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
-      message(WARNING "${name}: ${source} is not there yet; the test is left out")
-      return()
-    endif()
-  endforeach()
   add_executable(${target} ${arg_SOURCES})
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_link_libraries(${target} PRIVATE testlib ${arg_LINKS} ${arg_DOOR}
