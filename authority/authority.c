@@ -15,7 +15,9 @@
 
 #include "postern/v1/node.rpc.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 constexpr size_t PATH_SIZE = 4096;
 constexpr size_t CONNECTIONS_MAX = 12'000; /* descriptors by idle strangers; each of the 5,000 nodes
@@ -66,12 +68,39 @@ static void on_renew(void *arg)
 
 /* ---- Coming up ---- */
 
+/* What `init` made is not made anew by a start: nodes, secrets and counts would be gone, and nobody
+ * told. */
+static bool lost(const char *data_dir, struct error *err)
+{
+    return error_prefix(err,
+                        "data_dir %s is not as postern-authority init made it (if it is the right "
+                        "one, restore it from a backup)",
+                        data_dir);
+}
+
+static bool open_identity(struct authority *authority, const char *data_dir, struct error *err)
+{
+    if (identity_open(authority->loop, data_dir, authority->trust_domain, &authority->identity,
+                      err))
+        return true;
+    return err->class == ERROR_NOT_FOUND ? lost(data_dir, err) : false;
+}
+
 static bool open_store(struct authority *authority, const char *data_dir, struct error *err)
 {
     char path[PATH_SIZE];
+    struct stat info;
     int len = snprintf(path, sizeof(path), "%s/%s", data_dir, AUTHORITY_DATABASE);
     if (len < 0 || (size_t)len >= sizeof(path))
         return error_set_field(err, "data_dir", "the path is too long");
+    if (stat(path, &info) != 0) {
+        error_set_errno(err, errno, "%s", path);
+        return err->class == ERROR_NOT_FOUND ? lost(data_dir, err) : false;
+    }
+    if (S_ISREG(info.st_mode) && info.st_size == 0) {
+        error_set(err, ERROR_NOT_FOUND, "%s is empty", path);
+        return lost(data_dir, err);
+    }
     const struct store_options options = {
         .location = path,
         .migrations = authority_migrations,
@@ -126,8 +155,7 @@ bool authority_new(struct loop *loop, const struct authority_settings *settings,
                                sizeof(authority->trust_domain) - 1);
     mem_copy(authority->trust_domain, settings->trust_domain, len);
     if (!policies_load(&settings->policies, &authority->policies, err) ||
-        !identity_open(loop, settings->data_dir, settings->trust_domain, &authority->identity,
-                       err) ||
+        !open_identity(authority, settings->data_dir, err) ||
         !open_store(authority, settings->data_dir, err) || !open_server(authority, err) ||
         !start_listening(authority, &settings->listen, ret_address, err))
         return false;

@@ -197,7 +197,9 @@ static bool open_server_names(struct identity *identity, const char *data_dir, s
             return error_set(err, ERROR_EXHAUSTED, "%s: at most %zu names", path, CA_DNS_NAMES_MAX);
         identity->server_names[identity->server_name_count++] = name;
     }
-    return true;
+    /* Without a name in its certificate nobody would take the server for the authority. */
+    return identity->server_name_count > 0 ||
+           error_set(err, ERROR_INVALID, "%s: expected DNS names, one a line, found none", path);
 }
 
 bool identity_open(struct loop *loop, const char *data_dir, const char *trust_domain,

@@ -318,7 +318,7 @@ bool init_run(int argc, char **argv, struct error *err)
         return false;
     snprintf(plan.work, sizeof(plan.work), "%s.init-XXXXXX", plan.folder);
     if (!mkdtemp(plan.work))
-        return error_set_errno(err, errno, "%s", plan.work);
+        return error_set_errno(err, errno, "cannot make a folder beside %s", plan.folder);
     if (!make_all(&plan, err)) {
         remove_tree(plan.work);
         return false;

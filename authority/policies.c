@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 constexpr size_t PATH_SIZE = 4096;
 
@@ -284,13 +285,28 @@ const uint8_t (*policies_ek_pins(const struct policies *policies, size_t *ret_co
 
 /* ---- The whole ---- */
 
+/* attestation/ and release/ may be absent, for none; where the folder itself is, a path is mistyped or
+ * a volume not mounted, and no policies at all would be what nobody wants. */
+static bool check_folder(const char *path, struct error *err)
+{
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return error_set_errno(err, errno, "policies: %s", path);
+    return S_ISDIR(info.st_mode) ||
+           error_set(err, ERROR_INVALID,
+                     "policies: %s: expected a folder with attestation/ and "
+                     "release/",
+                     path);
+}
+
 bool policies_load(const struct policies_source *source, struct policies **ret, struct error *err)
 {
     CLEANUP(policies_unref_at) struct policies *policies = mem_new(1, sizeof(*policies));
     if (!policies)
         return error_set_memory(err);
     policies->references = 1;
-    if (!read_pins(policies, source, err) || !read_roots(policies, source->ek_roots, err) ||
+    if (!check_folder(source->folder, err) || !read_pins(policies, source, err) ||
+        !read_roots(policies, source->ek_roots, err) ||
         !read_folder(policies, source->folder, "attestation",
                      &postern__v1__attestation_policy__descriptor, take_attestation,
                      reserve_attestation, err) ||
