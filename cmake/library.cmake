@@ -9,7 +9,7 @@ function(postern_library name)
   get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
   set(headers)
   if(name STREQUAL folder) # a second library of a folder has no headers of its own
-    file(GLOB headers RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.h)
+    file(GLOB headers CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.h)
   endif()
   string(REPLACE ";" " " files "${arg_SOURCES};${headers}")
   string(REPLACE ";" " " allowed "${arg_LINKS}")
