@@ -169,11 +169,6 @@ bool h2_output(struct h2 *h2, size_t most, uint64_t now, struct buf *ret, struct
     return ok && buf_ok(ret, err);
 }
 
-bool h2_has_output(const struct h2 *h2)
-{
-    return nghttp2_session_want_write(h2->session) != 0;
-}
-
 bool h2_done(const struct h2 *h2)
 {
     return !nghttp2_session_want_read(h2->session) && !nghttp2_session_want_write(h2->session);

@@ -121,8 +121,6 @@ DEFINE_CLEANUP(h2_free, struct h2)
 /* Appends what there is to send; stops after about `most` bytes of bodies. EXHAUSTED. */
 [[nodiscard]] bool h2_output(struct h2 *h2, size_t most, uint64_t now, struct buf *ret,
                              struct error *err);
-/* True when h2_output has something, so far as windows allow. */
-bool h2_has_output(const struct h2 *h2);
 /* True when nothing more will be read or written: close the transport. */
 bool h2_done(const struct h2 *h2);
 

@@ -68,12 +68,10 @@ struct stream {
     struct stream *next, **link; /* loop->streams */
     struct listener *listener;   /* whose limit it counts against, or NULL */
     struct connecting *connecting;
-    uv_shutdown_t shutdown;
     size_t queued;
     enum stream_state state;
     bool is_unix;
     bool reading;   /* wanted */
-    bool shut;      /* no more writes */
     bool resolving; /* libuv holds connecting->resolve */
     bool retrying;  /* the handle is being closed for the next attempt */
     bool handle_closed;

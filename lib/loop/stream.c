@@ -183,9 +183,9 @@ bool stream_write(struct stream *stream, struct buf *bytes, struct error *err)
 {
     bool ok = false;
     size_t sent = 0;
-    if (stream->state != STREAM_OPEN || stream->shut) {
+    if (stream->state != STREAM_OPEN) {
         error_set(err, ERROR_CONFLICT, "cannot write: the stream is %s",
-                  stream->state == STREAM_CONNECTING ? "not connected yet" : "shut");
+                  stream->state == STREAM_CONNECTING ? "not connected yet" : "gone");
         goto out;
     }
     if (!buf_ok(bytes, err))
@@ -210,21 +210,6 @@ out:
 size_t stream_queued(const struct stream *stream)
 {
     return stream->queued;
-}
-
-static void on_shutdown(uv_shutdown_t *uv, int status)
-{
-    /* A peer that is gone is told by reading or writing; there is nothing left to shut. */
-    (void)uv;
-    (void)status;
-}
-
-void stream_shutdown(struct stream *stream)
-{
-    if (stream->state != STREAM_OPEN || stream->shut)
-        return;
-    stream->shut = true;
-    (void)uv_shutdown(&stream->shutdown, &stream->uv.stream, on_shutdown);
 }
 
 const char *stream_peer_name(const struct stream *stream, char ret[static ADDRESS_TEXT_SIZE])

@@ -57,15 +57,12 @@ void stream_read_pause(struct stream *stream);
 
 /* Sends the bytes of `bytes`, in order; takes them (`bytes` is empty afterwards, also on failure).
  * It writes at once as much as the kernel takes and queues the rest. Errors: EXHAUSTED (memory, or
- * a buf that failed), CONFLICT (not connected, shut down, failed or closed). For want of memory a
+ * a buf that failed), CONFLICT (not connected, failed or closed). For want of memory a
  * part may have been sent: close the stream. A connection that broke is told by `failed`, not
  * here. */
 [[nodiscard]] bool stream_write(struct stream *stream, struct buf *bytes, struct error *err);
 /* Bytes that wait to be written. */
 size_t stream_queued(const struct stream *stream);
-
-/* No more writes; the peer sees the end after what is queued. Reading goes on. */
-void stream_shutdown(struct stream *stream);
 
 /* Closes. NULL is fine, and so is a second call before `closed` came. Returns NULL. */
 struct stream *stream_close(struct stream *stream);
