@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "callers.h"
 #include "cgroup.h"
 #include "rpc/health.h"
 #include "rpc/reflection.h"
@@ -19,9 +20,17 @@ COUNTER(released, "postern_node_secrets_released_total", "Secrets that were hand
 COUNTER(withheld, "postern_node_secrets_refused_total", "Reads of secrets that were refused.");
 COUNTER(strangers, "postern_node_pods_unknown_total", "Calls of processes that are in no pod.");
 
-constexpr size_t CALLS_MAX = 32; /* of one connection at once; a sidecar has a few */
-/* A stranger that calls without end must not fill the log. */
-constexpr uint64_t STRANGER_LOG_MS = 1'000;
+COUNTER(crowded, "postern_node_pods_crowded_total",
+        "Connections that were closed because their pod has too many.");
+
+/* What a pod can make us hold, together with CALLERS_PER_POD_MAX: requests that never become whole
+ * and answers that nobody reads. */
+constexpr size_t CALLS_MAX = 16;               /* of one connection at once; a sidecar has a few */
+constexpr size_t MESSAGE_MAX = 128 * 1024;     /* a value of 64 KiB and what is around it */
+constexpr size_t UNREAD_MAX = 512 * 1024;      /* answers of one connection */
+constexpr size_t UNREAD_CALL_MAX = 128 * 1024; /* … of one call: states, of which the last counts */
+/* Who calls or connects without end must not fill the log. */
+constexpr uint64_t LOG_PAUSE_MS = 1'000;
 
 struct mapping {
     char *cgroup;
@@ -48,7 +57,8 @@ struct pods {
     size_t attached_count;
     struct task push;
     struct timer clock; /* a change by time alone */
-    uint64_t stranger_logged;
+    struct callers callers;
+    uint64_t stranger_logged, crowd_logged; /* boot clock */
     bool draining;
 };
 
@@ -69,24 +79,31 @@ static bool unknown(struct error *err)
                             "this process is in no pod that the node knows");
 }
 
+/* Whether a line of this kind is due. */
+static bool log_due(uint64_t *last)
+{
+    uint64_t now = clock_boot_ms();
+    if (*last != 0 && now - *last < LOG_PAUSE_MS)
+        return false;
+    *last = now;
+    return true;
+}
+
 static void log_stranger(struct pods *pods, pid_t pid, const char *cgroup)
 {
     char shown[256];
-    uint64_t now = clock_boot_ms();
     counter_add(&strangers, 1);
-    if (pods->stranger_logged != 0 && now - pods->stranger_logged < STRANGER_LOG_MS)
+    if (!log_due(&pods->stranger_logged))
         return;
-    pods->stranger_logged = now;
     text_show(slice_str(cgroup), shown, sizeof(shown));
     log_at(LOG_WARNING, "pods", "process %d in cgroup %s is in no pod of the configuration",
            (int)pid, shown);
 }
 
-static bool caller_cgroup(const struct rpc_call *call, char *cgroup, pid_t *ret_pid,
-                          struct error *err)
+static bool peer_cgroup(const struct rpc_peer *peer, char *cgroup, pid_t *ret_pid,
+                        struct error *err)
 {
     int pidfd = -1;
-    const struct rpc_peer *peer = rpc_call_peer(call);
     if (!peer)
         return error_set(err, ERROR_CANCELLED, "the connection is gone");
     if (!rpc_peer_pidfd(peer, &pidfd, err))
@@ -101,8 +118,9 @@ static const struct mapping *identify(struct pods *pods, const struct rpc_call *
                                       struct error *err)
 {
     pid_t pid = 0;
-    if (!caller_cgroup(call, cgroup, &pid, err)) {
-        log_failure(LOG_WARNING, "pods", err, "a call is refused");
+    if (!peer_cgroup(rpc_call_peer(call), cgroup, &pid, err)) {
+        if (log_due(&pods->stranger_logged))
+            log_failure(LOG_WARNING, "pods", err, "a call is refused");
         /* What we know of its cgroup is not for the peer. */
         if (err->class != ERROR_UNAVAILABLE && err->class != ERROR_EXHAUSTED)
             unknown(err);
@@ -114,6 +132,39 @@ static const struct mapping *identify(struct pods *pods, const struct rpc_call *
         unknown(err);
     }
     return mapping;
+}
+
+/* ---- Who is connected ---- */
+
+static const char *pod_of(void *arg, const char *cgroup)
+{
+    const struct mapping *mapping = find_mapping(arg, cgroup);
+    return mapping ? mapping->cgroup : nullptr;
+}
+
+static bool accept_peer(void *arg, const struct rpc_peer *peer)
+{
+    struct pods *pods = arg;
+    char shown[256];
+    struct error err;
+    CLEANUP(mem_free_at) char *cgroup = mem_new(CGROUP_PATH_SIZE, 1);
+    if (!cgroup)
+        return false;
+    if (!peer_cgroup(peer, cgroup, nullptr, &err))
+        cgroup[0] = '\0'; /* each of its calls is told why */
+    if (callers_add(&pods->callers, peer, cgroup, pod_of(pods, cgroup), &err))
+        return true;
+    counter_add(&crowded, 1);
+    text_show(slice_str(cgroup), shown, sizeof(shown));
+    if (log_due(&pods->crowd_logged))
+        log_failure(LOG_WARNING, "pods", &err, "a connection of cgroup %s is refused", shown);
+    return false;
+}
+
+static void peer_gone(void *arg, const struct rpc_peer *peer)
+{
+    struct pods *pods = arg;
+    callers_remove(&pods->callers, peer);
 }
 
 /* ---- State ---- */
@@ -346,6 +397,7 @@ bool pods_map(struct pods *pods, Postern__V1__PodMapping *const *mappings, size_
     mappings_free(pods->mappings, pods->mapping_count);
     pods->mappings = copy;
     pods->mapping_count = count;
+    callers_map(&pods->callers, pod_of, pods);
     for (struct attached *at = pods->attached; at; at = at->next) {
         const struct mapping *mapping = find_mapping(pods, at->cgroup);
         struct error why;
@@ -380,7 +432,15 @@ static bool serve(struct pods *pods, const char *socket, struct error *err)
 {
     /* The socket is for every pod that has it mounted; who calls, the kernel says. */
     struct rpc_listen_options listen = {.mode = 0666, .group = LISTENER_GROUP_KEEP};
-    const struct rpc_server_options options = {.limits = {.concurrent_calls = CALLS_MAX}};
+    const struct rpc_server_options options = {
+        .limits = {.message = MESSAGE_MAX,
+                   .send_queue = UNREAD_CALL_MAX,
+                   .connection_queue = UNREAD_MAX,
+                   .concurrent_calls = CALLS_MAX},
+        .accept = accept_peer,
+        .gone = peer_gone,
+        .accept_arg = pods,
+    };
     listen.address.kind = ADDRESS_UNIX;
     mem_copy(listen.address.host, socket, strlen(socket));
     return make_folder(socket, err) && rpc_server_new(pods->loop, &options, &pods->server, err) &&
@@ -424,6 +484,7 @@ struct pods *pods_free(struct pods *pods)
     while (pods->attached)
         attached_free(pods->attached);
     rpc_health_free(pods->health);
+    callers_done(&pods->callers);
     mappings_free(pods->mappings, pods->mapping_count);
     return mem_free(pods);
 }

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "callers.h"
 #include "pods.h"
 #include "rpc/client.h"
 #include "slots.h"
@@ -16,7 +17,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static const char pod[] = "spiffe://test.example/ns/shop/sa/billing";
@@ -486,6 +489,42 @@ static void map(struct scene *scene, const char *cgroup)
     assert_ok(pods_map(scene->pods, mappings, 1, &err));
 }
 
+/* A connection of its own to the pods' socket, past the client; the loop has seen it afterwards. */
+static int connect_raw(struct scene *scene)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/pod.sock", scene->folder);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_false(await_for(scene, never, 50));
+    return fd;
+}
+
+/* Whether the server has closed it: it speaks first, by its SETTINGS. */
+static bool is_closed(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+/* This pod has one connection, of the client. */
+static void crowd(struct scene *scene)
+{
+    int fds[CALLERS_PER_POD_MAX];
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = connect_raw(scene);
+        assert_int_equal(is_closed(fds[i]), i == ARRAY_LEN(fds) - 1);
+    }
+    /* Somebody else is let in. */
+    assert_true(move_into(cgroup_root));
+    int other = connect_raw(scene);
+    assert_false(is_closed(other));
+    close(other);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        close(fds[i]);
+}
+
 static void serve_pods(struct scene *scene, const char *cgroup)
 {
     static const struct rpc_call_events events = {.closed = on_attach_closed};
@@ -511,6 +550,13 @@ static void serve_pods(struct scene *scene, const char *cgroup)
     assert_string_equal(scene->answer, "swordfish");
     ask(scene, "other");
     assert_string_equal(scene->answer_error.reason, "SECRET_UNKNOWN");
+    crowd(scene);
+    char folder[256];
+    (void)snprintf(folder, sizeof(folder), "%s%s", cgroup_root, cgroup);
+    assert_true(move_into(folder));
+    int again = connect_raw(scene); /* there is room again */
+    assert_false(is_closed(again));
+    close(again);
     scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
     fake_attest_now(&scene->fake);
     AWAIT(scene, heard_refusal);
