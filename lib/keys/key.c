@@ -2,8 +2,8 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "keys/file_uri.h"
 
+#include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -13,6 +13,7 @@
 #include <openssl/x509.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct key {
     EVP_PKEY *evp;
@@ -71,16 +72,43 @@ static bool key_make(EVP_PKEY *evp, bool is_private, struct key **ret, struct er
     return true;
 }
 
-/* The first object of this type. NULL if there is none; OpenSSL's queue then may say why. */
-static EVP_PKEY *load(const char *uri, bool secret)
+/* RFC 8089 section 2: the path of a file: URI, with no authority or an empty one. NULL for others. */
+static const char *file_path(const char *uri)
 {
-    int type = secret ? OSSL_STORE_INFO_PKEY : OSSL_STORE_INFO_PUBKEY;
+    if (strncmp(uri, "file:", 5) != 0)
+        return nullptr;
+    const char *path = uri + 5;
+    return strncmp(path, "///", 3) == 0 ? path + 2 : path;
+}
+
+static bool check_file(const char *path, struct error *err)
+{
+    struct stat st;
+    if (path[0] != '/' || path[1] == '/')
+        return error_set(err, ERROR_INVALID, "expected an absolute path: file:/path/to/key");
+    if (stat(path, &st) != 0)
+        return error_set_errno(err, errno, "%s", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(err, ERROR_INVALID, "%s is not a file", path);
+    if ((size_t)st.st_size > KEY_FILE_MAX)
+        return error_set(err, ERROR_EXHAUSTED, "%s has more than %zu bytes", path, KEY_FILE_MAX);
+    if ((st.st_mode & 0077) != 0)
+        return error_set(err, ERROR_DENIED,
+                         "%s can be read or written by others (mode %04o): chmod 600 it, and think "
+                         "about replacing the key",
+                         path, (unsigned)st.st_mode & 07777);
+    return true;
+}
+
+/* The first private key. NULL if there is none; OpenSSL's queue then may say why. */
+static EVP_PKEY *load(const char *uri)
+{
     /* UI_null: an encrypted key fails, instead of asking for a password on the terminal. */
     OSSL_STORE_CTX *store = OSSL_STORE_open(uri, UI_null(), nullptr, nullptr, nullptr);
     if (!store)
         return nullptr;
     EVP_PKEY *found = nullptr;
-    if (OSSL_STORE_expect(store, type) == 1) {
+    if (OSSL_STORE_expect(store, OSSL_STORE_INFO_PKEY) == 1) {
         while (!found && !OSSL_STORE_eof(store)) {
             OSSL_STORE_INFO *info = OSSL_STORE_load(store);
             if (!info) {
@@ -88,9 +116,8 @@ static EVP_PKEY *load(const char *uri, bool secret)
                     break;
                 continue;
             }
-            if (OSSL_STORE_INFO_get_type(info) == type)
-                found =
-                    secret ? OSSL_STORE_INFO_get1_PKEY(info) : OSSL_STORE_INFO_get1_PUBKEY(info);
+            if (OSSL_STORE_INFO_get_type(info) == OSSL_STORE_INFO_PKEY)
+                found = OSSL_STORE_INFO_get1_PKEY(info);
             OSSL_STORE_INFO_free(info);
         }
     }
@@ -98,32 +125,22 @@ static EVP_PKEY *load(const char *uri, bool secret)
     return found;
 }
 
-static bool open_as(const char *uri, bool secret, struct key **ret, struct error *err)
-{
-    const char *path = file_uri_path(uri);
-    if (path && !file_uri_check(path, secret, KEY_FILE_MAX, err))
-        return error_prefix(err, "cannot open the key %s", uri);
-    ERR_clear_error();
-    EVP_PKEY *evp = load(uri, secret);
-    if (!evp) {
-        const char *what = secret ? "private key" : "public key";
-        if (ERR_peek_error() == 0)
-            return error_set(err, ERROR_INVALID, "cannot open the key %s: no %s in it", uri, what);
-        return error_set_openssl(err, ERROR_INVALID, "cannot open the key %s: no readable %s in it",
-                                 uri, what);
-    }
-    ERR_clear_error(); /* of decoders that were tried in vain */
-    return key_make(evp, secret, ret, err) || error_prefix(err, "cannot use the key %s", uri);
-}
-
 bool key_open(const char *uri, struct key **ret, struct error *err)
 {
-    return open_as(uri, true, ret, err);
-}
-
-bool key_open_public(const char *uri, struct key **ret, struct error *err)
-{
-    return open_as(uri, false, ret, err);
+    const char *path = file_path(uri);
+    if (path && !check_file(path, err))
+        return error_prefix(err, "cannot open the key %s", uri);
+    ERR_clear_error();
+    EVP_PKEY *evp = load(uri);
+    if (!evp) {
+        if (ERR_peek_error() == 0)
+            return error_set(err, ERROR_INVALID, "cannot open the key %s: no private key in it",
+                             uri);
+        return error_set_openssl(err, ERROR_INVALID,
+                                 "cannot open the key %s: no readable private key in it", uri);
+    }
+    ERR_clear_error(); /* of decoders that were tried in vain */
+    return key_make(evp, true, ret, err) || error_prefix(err, "cannot use the key %s", uri);
 }
 
 bool key_generate(enum key_kind kind, struct key **ret, struct error *err)
@@ -189,11 +206,6 @@ enum key_kind key_kind(const struct key *key)
 const char *key_kind_name(enum key_kind kind)
 {
     return KINDS[kind < ARRAY_LEN(KINDS) ? kind : KEY_OTHER].name;
-}
-
-bool key_is_private(const struct key *key)
-{
-    return key->is_private;
 }
 
 EVP_PKEY *key_evp(const struct key *key)

@@ -1,11 +1,9 @@
 /*
  * struct key: a private or public key, opened by URI through OSSL_STORE.
  *
- *     file:/var/lib/postern/ca.key     a PEM or DER private key (PKCS#8), or a public one
+ *     file:/var/lib/postern/ca.key     a PEM or DER private key (PKCS#8)
  *
- * pkcs11: and handle: (TPM) URIs go the same way once their providers are configured.
- * A key never changes; it is reference-counted, and may be used from any thread. Operations may
- * block where the key lives in a device: loops use keys/signer.h.
+ * A key never changes; it is reference-counted, and may be used from any thread.
  */
 #pragma once
 
@@ -28,8 +26,6 @@ constexpr size_t KEY_SIGNATURE_MAX = 4 * 1024; /* ML-DSA-65 has 3309 bytes */
 /* Opens the first private key at `uri`. A key file that group or others can read is DENIED.
  * NOT_FOUND, INVALID (bad URI, no key in it, a kind that we don't use), DENIED. */
 [[nodiscard]] bool key_open(const char *uri, struct key **ret, struct error *err);
-/* Opens the first public key at `uri`. */
-[[nodiscard]] bool key_open_public(const char *uri, struct key **ret, struct error *err);
 [[nodiscard]] bool key_generate(enum key_kind kind, struct key **ret, struct error *err);
 /* A public key from its SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), DER. INVALID. */
 [[nodiscard]] bool key_from_public(struct slice spki, struct key **ret, struct error *err);
@@ -42,8 +38,6 @@ constexpr size_t KEY_SIGNATURE_MAX = 4 * 1024; /* ML-DSA-65 has 3309 bytes */
 enum key_kind key_kind(const struct key *key);
 /* "P-256", "P-384", "ML-DSA-65". */
 const char *key_kind_name(enum key_kind kind);
-/* False for a key that can only verify. */
-bool key_is_private(const struct key *key);
 /* libcrypto's key, borrowed. */
 EVP_PKEY *key_evp(const struct key *key);
 
