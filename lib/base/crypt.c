@@ -6,7 +6,6 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/rand.h>
 
@@ -40,19 +39,6 @@ bool sha384(struct slice bytes, uint8_t ret[static SHA384_SIZE], struct error *e
 {
     if (EVP_Digest(bytes.data, bytes.len, ret, nullptr, EVP_sha384(), nullptr) != 1)
         return error_set_openssl(err, ERROR_INTERNAL, "SHA-384");
-    return true;
-}
-
-bool hmac_sha256(struct slice key, struct slice bytes, uint8_t ret[static SHA256_SIZE],
-                 struct error *err)
-{
-    /* OpenSSL takes a null key for "the key of before". */
-    const void *data = key.len > 0 ? (const void *)key.data : "";
-
-    if (key.len > INT_MAX)
-        return error_set(err, ERROR_INVALID, "HMAC: a key of %zu bytes", key.len);
-    if (!HMAC(EVP_sha256(), data, (int)key.len, bytes.data, bytes.len, ret, nullptr))
-        return error_set_openssl(err, ERROR_INTERNAL, "HMAC-SHA-256");
     return true;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The few symmetric primitives that several libraries share, over libcrypto: SHA-256/384, HMAC and
- * HKDF (RFC 5869) with SHA-256, AES-256-GCM, random bytes. Secrets in and out are struct secret.
+ * The few symmetric primitives that several libraries share, over libcrypto: SHA-256/384, HKDF with
+ * SHA-256 (RFC 5869), AES-256-GCM, random bytes. Secrets in and out are struct secret.
  * Threading: any. Errors: INTERNAL with OpenSSL's text, unless said otherwise.
  */
 #pragma once
@@ -18,9 +18,6 @@ constexpr size_t AEAD_TAG_SIZE = 16;
 
 [[nodiscard]] bool sha256(struct slice bytes, uint8_t ret[static SHA256_SIZE], struct error *err);
 [[nodiscard]] bool sha384(struct slice bytes, uint8_t ret[static SHA384_SIZE], struct error *err);
-
-[[nodiscard]] bool hmac_sha256(struct slice key, struct slice bytes,
-                               uint8_t ret[static SHA256_SIZE], struct error *err);
 
 /* HKDF-Extract-and-Expand with SHA-256; 1 ≤ len ≤ 255 × 32. INVALID for another length,
  * and without a key. */
