@@ -140,7 +140,9 @@ void status_message_encode(struct slice message, struct buf *ret)
     static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < message.len; i++) {
         uint8_t c = message.data[i];
-        if (c >= 0x20 && c <= 0x7e && c != '%') {
+        /* RFC 9113 section 8.2.1: a value with a space at either end is malformed. */
+        bool bare_space = c == ' ' && i > 0 && i + 1 < message.len;
+        if (bare_space || (c > 0x20 && c <= 0x7e && c != '%')) {
             buf_put_u8(ret, c);
         } else {
             buf_put_u8(ret, '%');

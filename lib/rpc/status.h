@@ -14,7 +14,8 @@ constexpr size_t STATUS_DETAILS_MAX = 4096; /* of a peer, decoded: memory and ti
  * code. */
 [[nodiscard]] bool status_details(const struct error *err_in, struct buf *ret, struct error *err);
 
-/* Percent-encodes a message for grpc-message: all but printable ASCII, and "%". */
+/* Percent-encodes a message for grpc-message: all but printable ASCII, "%", and
+ * spaces at the ends. */
 void status_message_encode(struct slice message, struct buf *ret);
 /* Decodes into at most `size` bytes with the NUL; never fails: what is no valid escape stands as it
  * is, NUL and what is not UTF-8 become "?". Returns ret. */
