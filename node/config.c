@@ -62,6 +62,12 @@ static bool parse_handle(const char *text, uint32_t *ret)
     return true;
 }
 
+/* Absent is fine: then the password is empty. */
+static bool check_file(const char *field, const char *path, struct error *err)
+{
+    return !path || path[0] != '\0' || error_set_field(err, field, "expected a path");
+}
+
 static bool check_tpm(const Postern__V1__TpmConfig *config, struct error *err)
 {
     struct error why;
@@ -75,7 +81,9 @@ static bool check_tpm(const Postern__V1__TpmConfig *config, struct error *err)
         return error_set_field(
             err, "tpm.counter_index", "expected an NV index from 0x%08x to 0x%08x, found \"%s\"",
             (unsigned)COUNTER_INDEX_FIRST, (unsigned)COUNTER_INDEX_LAST, config->counter_index);
-    return duration_check("tpm.busy_timeout", config->busy_timeout, 1'000, 600'000, err);
+    return duration_check("tpm.busy_timeout", config->busy_timeout, 1'000, 600'000, err) &&
+           check_file("tpm.owner_auth_file", config->owner_auth_file, err) &&
+           check_file("tpm.endorsement_auth_file", config->endorsement_auth_file, err);
 }
 
 static bool check_spiffe_id(const char *field, const char *text, struct error *err)
@@ -84,15 +92,7 @@ static bool check_spiffe_id(const char *field, const char *text, struct error *e
     struct error why;
     if (!spiffe_id_parse(slice_str(text), &id, &why))
         return error_set_field(err, field, "%s", why.message);
-    struct slice path = spiffe_id_path(&id);
-    if (path.len == 0)
-        return error_set_field(err, field, "\"%s\" names a trust domain, and no workload in it",
-                               text);
-    const struct slice reserved = slice_str("/postern/");
-    if (path.len >= reserved.len && slice_equal(slice(path.data, reserved.len), reserved))
-        return error_set_field(err, field, "\"%s\": IDs below /postern/ are not for workloads",
-                               text);
-    return true;
+    return spiffe_id_workload_check(&id, err) || error_at_field(err, field);
 }
 
 /* One caller must be one workload: two mappings never apply to the same cgroup. */
@@ -149,48 +149,42 @@ uint32_t node_config_counter(const Postern__V1__NodeConfig *config)
 bool node_config_check(const ProtobufCMessage *message, struct error *err)
 {
     const Postern__V1__NodeConfig *config = (const Postern__V1__NodeConfig *)message;
-    if (config->join_token_file && config->join_token_file[0] == '\0')
-        return error_set_field(err, "join_token_file", "expected a path");
     return check_authority(config->authority, err) &&
            check_absolute("state_dir", config->state_dir, 4000, err) &&
            check_tpm(node_config_tpm(config), err) &&
+           check_file("join_token_file", config->join_token_file, err) &&
            check_absolute("pod_socket", config->pod_socket, ADDRESS_PATH_MAX, err) &&
            duration_check("max_offline", config->max_offline, 60'000, 366 * 24 * HOUR_MS, err) &&
            duration_check("drain", config->drain, 0, HOUR_MS, err) && check_pods(config, err);
 }
 
-/* Null equals null alone. */
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-bool node_config_reloadable(const Postern__V1__NodeConfig *now, const Postern__V1__NodeConfig *next,
+bool node_config_changeable(const ProtobufCMessage *now, const ProtobufCMessage *next,
                             struct error *err)
 {
-    const Postern__V1__TpmConfig *tpm = node_config_tpm(now), *next_tpm = node_config_tpm(next);
+    const Postern__V1__NodeConfig *old = (const Postern__V1__NodeConfig *)now;
+    const Postern__V1__NodeConfig *new = (const Postern__V1__NodeConfig *)next;
+    const Postern__V1__AuthorityEndpoint *authority = old->authority, *next_one = new->authority;
+    const Postern__V1__TpmConfig *tpm = node_config_tpm(old), *next_tpm = node_config_tpm(new);
     const struct {
         const char *field;
         const char *now, *next;
     } fixed[] = {
-        {"authority.address", now->authority->address, next->authority->address},
-        {"authority.trust_anchor", now->authority->trust_anchor, next->authority->trust_anchor},
-        {"authority.server_name", now->authority->server_name, next->authority->server_name},
-        {"state_dir", now->state_dir, next->state_dir},
+        {"authority.address", authority->address, next_one->address},
+        {"authority.trust_anchor", authority->trust_anchor, next_one->trust_anchor},
+        {"authority.server_name", authority->server_name, next_one->server_name},
+        {"state_dir", old->state_dir, new->state_dir},
         {"tpm.tcti", tpm->tcti, next_tpm->tcti},
         {"tpm.counter_index", tpm->counter_index, next_tpm->counter_index},
         {"tpm.busy_timeout", tpm->busy_timeout, next_tpm->busy_timeout},
         {"tpm.owner_auth_file", tpm->owner_auth_file, next_tpm->owner_auth_file},
         {"tpm.endorsement_auth_file", tpm->endorsement_auth_file, next_tpm->endorsement_auth_file},
-        {"pod_socket", now->pod_socket, next->pod_socket},
-        {"join_token_file", now->join_token_file, next->join_token_file},
-        {"max_offline", now->max_offline, next->max_offline},
+        {"pod_socket", old->pod_socket, new->pod_socket},
+        {"join_token_file", old->join_token_file, new->join_token_file},
+        {"max_offline", old->max_offline, new->max_offline},
     };
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
-        if (!same_text(fixed[i].now, fixed[i].next))
-            return error_set_field(err, fixed[i].field,
-                                   "%s can't be changed while the agent runs: restart it",
-                                   fixed[i].field);
+        if (!setting_keeps(fixed[i].field, fixed[i].now, fixed[i].next, err))
+            return false;
     }
     return true;
 }

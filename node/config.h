@@ -15,7 +15,6 @@ const Postern__V1__TpmConfig *node_config_tpm(const Postern__V1__NodeConfig *con
 /* The NV index of the counter. */
 uint32_t node_config_counter(const Postern__V1__NodeConfig *config);
 
-/* INVALID, with the field, where `next` differs from `now` in anything but pods, log and drain: the
- * rest needs a restart. */
-[[nodiscard]] bool node_config_reloadable(const Postern__V1__NodeConfig *now,
-                                          const Postern__V1__NodeConfig *next, struct error *err);
+/* Pods, log and drain alone can change while the agent runs. */
+[[nodiscard]] bool node_config_changeable(const ProtobufCMessage *now, const ProtobufCMessage *next,
+                                          struct error *err);

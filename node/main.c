@@ -112,8 +112,7 @@ static bool node_reload(void *state, const ProtobufCMessage *message, struct err
 {
     struct node *node = state;
     const Postern__V1__NodeConfig *next = (const Postern__V1__NodeConfig *)message;
-    return node_config_reloadable(node_config(node->run), next, err) &&
-           pods_map(node->pods, next->pods, next->n_pods, err);
+    return pods_map(node->pods, next->pods, next->n_pods, err);
 }
 
 static void on_drained(void *arg)
@@ -140,6 +139,7 @@ int main(int argc, char **argv)
         .config = &postern__v1__node_config__descriptor,
         .check = node_config_check,
         .log = node_log,
+        .changeable = node_config_changeable,
         .start = node_start,
         .reload = node_reload,
         .drain = node_drain,
