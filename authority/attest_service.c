@@ -1,7 +1,9 @@
 #include "attest_service.h"
 
+#include "access.h"
 #include "authority.h"
 #include "conversation.h"
+#include "quota.h"
 #include "watch.h"
 
 #include "base/clock.h"
@@ -30,17 +32,18 @@ struct attest_stream {
     struct attest_service *service;
     struct rpc_call *call;
     struct conversation *conversation;
+    struct quota *quota; /* what it takes a place of */
+    struct quota_key holder;
     struct timer timer;
     enum step step;
     bool gone;   /* nobody waits any more: the job that runs is the last */
     bool closed; /* the call's last event came */
-    struct attest_stream *next;
 };
 
 struct attest_service {
     struct authority *authority;
-    struct attest_stream *streams;
-    size_t stream_count;
+    struct quota strangers, nodes; /* streams at once */
+    uint64_t hello_ms, stream_ms;
     struct attest_waiter *waiters;
     struct timer timer; /* of the waiters */
 };
@@ -105,16 +108,9 @@ void attest_wait_not(struct attest_service *service, struct attest_waiter *waite
 
 static void stream_release(struct attest_stream *stream)
 {
-    struct attest_service *service = stream->service;
     if (!stream->closed || stream->step != ANSWERED)
         return;
-    for (struct attest_stream **at = &service->streams; *at; at = &(*at)->next) {
-        if (*at == stream) {
-            *at = stream->next;
-            service->stream_count--;
-            break;
-        }
-    }
+    quota_give(stream->quota, &stream->holder);
     conversation_free(stream->conversation);
     mem_free(stream);
 }
@@ -273,7 +269,7 @@ static void take_hello(struct attest_stream *stream, struct slice hello)
 {
     struct error err;
     stream->step = CHALLENGING;
-    timer_start(&stream->timer, ATTEST_STREAM_MS);
+    timer_start(&stream->timer, stream->service->stream_ms);
     if (!conversation_hello(stream->conversation, hello, &err) ||
         !store_transact(stream->service->authority->store, run_challenge, on_challenged, stream, 0,
                         &err))
@@ -349,6 +345,21 @@ static void on_late(void *arg)
         stream_fail(stream, &err);
 }
 
+/* Takes a place among the streams. Strangers have their own, and each address a share of them. */
+static bool take_place(struct attest_stream *stream, const struct rpc_peer *peer, struct error *err)
+{
+    struct attest_service *service = stream->service;
+    struct caller caller;
+    access_caller(service->authority, stream->call, &caller);
+    bool known = caller.kind == CALLER_NODE;
+    stream->quota = known ? &service->nodes : &service->strangers;
+    stream->holder = known ? quota_key_of_agent(caller.name) : quota_key_of_address(peer->address);
+    if (service->nodes.held + service->strangers.held >= ATTEST_STREAMS_MAX)
+        return error_set_reason(err, ERROR_EXHAUSTED, "QUOTA",
+                                "%zu nodes attest at this moment; try again", ATTEST_STREAMS_MAX);
+    return quota_take(stream->quota, &stream->holder, err);
+}
+
 static bool stream_new(struct authority *authority, struct rpc_call *call,
                        struct attest_stream **ret, struct error *err)
 {
@@ -357,26 +368,21 @@ static bool stream_new(struct authority *authority, struct rpc_call *call,
     if (!peer || !peer->secure)
         return error_set(err, ERROR_UNAUTHENTICATED,
                          "evidence is bound to a TLS connection, and this is none");
-    if (service->stream_count >= ATTEST_STREAMS_MAX)
-        return error_set_reason(err, ERROR_EXHAUSTED, "TOO_MANY_ATTESTATIONS",
-                                "%zu nodes attest at this moment; try again",
-                                service->stream_count);
-    struct attest_stream *stream = mem_new(1, sizeof(*stream));
+    CLEANUP(mem_free_at) struct attest_stream *stream = mem_new(1, sizeof(*stream));
     if (!stream)
         return error_set_memory(err);
-    if (!conversation_new(authority->identity, authority->policies, authority->svid_lifetime_ms,
-                          peer->binding, &stream->conversation, err)) {
-        mem_free(stream);
-        return false;
-    }
     stream->service = service;
     stream->call = call;
+    if (!take_place(stream, peer, err))
+        return false;
+    if (!conversation_new(authority->identity, authority->policies, authority->svid_lifetime_ms,
+                          peer->binding, &stream->conversation, err)) {
+        quota_give(stream->quota, &stream->holder);
+        return false;
+    }
     timer_init(&stream->timer, authority->loop, on_late, stream);
-    timer_start(&stream->timer, ATTEST_HELLO_MS);
-    stream->next = service->streams;
-    service->streams = stream;
-    service->stream_count++;
-    *ret = stream;
+    timer_start(&stream->timer, service->hello_ms);
+    *ret = TAKE(stream);
     return true;
 }
 
@@ -401,13 +407,25 @@ void attest_begin(void *arg, struct rpc_call *call)
 
 bool attest_service_new(struct authority *authority, struct attest_service **ret, struct error *err)
 {
-    struct attest_service *service = mem_new(1, sizeof(*service));
+    CLEANUP(attest_service_free_at) struct attest_service *service = mem_new(1, sizeof(*service));
     if (!service)
         return error_set_memory(err);
     service->authority = authority;
     timer_init(&service->timer, authority->loop, on_waiters_due, service);
-    *ret = service;
+    attest_service_hurry(service, ATTEST_HELLO_MS, ATTEST_STREAM_MS);
+    if (!quota_init(&service->strangers, "attestations by strangers", ATTEST_STRANGERS_MAX,
+                    ATTEST_PER_ADDRESS_MAX, err) ||
+        !quota_init(&service->nodes, "attestations by nodes", ATTEST_STREAMS_MAX,
+                    ATTEST_PER_NODE_MAX, err))
+        return false;
+    *ret = TAKE(service);
     return true;
+}
+
+void attest_service_hurry(struct attest_service *service, uint64_t hello_ms, uint64_t stream_ms)
+{
+    service->hello_ms = hello_ms;
+    service->stream_ms = stream_ms;
 }
 
 struct attest_service *attest_service_free(struct attest_service *service)
@@ -419,5 +437,7 @@ struct attest_service *attest_service_free(struct attest_service *service)
     while (service->waiters)
         end_waiters(service, nullptr, UINT64_MAX, &gone);
     timer_stop(&service->timer);
+    quota_done(&service->strangers);
+    quota_done(&service->nodes);
     return mem_free(service);
 }

@@ -22,9 +22,6 @@
 
 #include "rpc/call.h"
 
-constexpr size_t ATTEST_HELLO_MAX = 64 * 1024;    /* five keys, a chain of certificates */
-constexpr size_t ATTEST_EVIDENCE_MAX = 64 * 1024; /* four structures, 96 digests, a CSR */
-constexpr size_t ATTEST_CHALLENGE_MAX = 4 * 1024;
 constexpr uint64_t ATTEST_RETRY_PENDING_MS = 15'000;
 constexpr uint64_t ATTEST_RETRY_REFUSED_MS = 60'000; /* a boot state does not change by itself */
 
@@ -72,9 +69,11 @@ DEFINE_CLEANUP(conversation_free, struct conversation)
  * token is bound to is not there. */
 [[nodiscard]] bool conversation_challenge(struct conversation *conversation, struct tx *tx,
                                           struct error *err);
+/* INVALID with the field; EXHAUSTED beyond ATTEST_EVIDENCE_MAX. */
 [[nodiscard]] bool conversation_evidence(struct conversation *conversation, struct slice bytes,
                                          struct error *err);
-/* Inside a transaction that writes. True where the nonce was consumed: then `refused` says whether more was recorded. */
+/* Inside a transaction that writes. True where the nonce was consumed: then `refused` says whether more
+ * was recorded. */
 [[nodiscard]] bool conversation_appraise(struct conversation *conversation, struct tx *tx,
                                          struct error *err);
 /* In a job of identity_submit. */

@@ -5,8 +5,6 @@
 #include "base/text.h"
 #include "tpmwire/public.h"
 
-constexpr size_t HELLO_MAX = 64 * 1024; /* as attest_service.h lets in */
-
 /* ---- Reading rows ---- */
 
 void node_record_init(struct node_record *record)
@@ -240,9 +238,12 @@ bool nonces_make(struct tx *tx, struct slice nonce, const char *agent_id, int64_
                  err) ||
         !count_of(tx, "SELECT count(*) FROM nonce", &open, err))
         return false;
-    if (open >= NONCES_MAX)
-        return error_set_reason(err, ERROR_EXHAUSTED, "TOO_MANY_CHALLENGES",
-                                "%lld challenges are open; try again in a minute", (long long)open);
+    if (open >= NONCES_MAX &&
+        !tx_exec(tx,
+                 "DELETE FROM nonce WHERE nonce IN (SELECT nonce FROM nonce ORDER BY made_at_ms "
+                 "LIMIT $1)",
+                 SQL_PARAMS(sql_int(open - NONCES_MAX + 1)), err))
+        return false;
     return tx_exec(tx, "INSERT INTO nonce (nonce, agent_id, made_at_ms) VALUES ($1, $2, $3)",
                    SQL_PARAMS(sql_blob(nonce), sql_text(agent_id), sql_int(now_ms)), err);
 }
@@ -473,10 +474,10 @@ bool nodes_evidence(struct tx *tx, const char *agent_id, struct buf *ret_hello,
     if (!tx_query_one(tx, "SELECT hello, challenge, evidence FROM node WHERE agent_id = $1",
                       SQL_PARAMS(sql_text(agent_id)), &rows, err))
         return err->class == ERROR_NOT_FOUND ? node_unknown(agent_id, err) : false;
-    for (int i = 0; i < 3; i++) {
-        if (!rows_blob(&rows, i, 1, HELLO_MAX, &part[i], err))
-            return false;
-    }
+    if (!rows_blob(&rows, 0, 1, ATTEST_HELLO_MAX, &part[0], err) ||
+        !rows_blob(&rows, 1, 1, ATTEST_CHALLENGE_MAX, &part[1], err) ||
+        !rows_blob(&rows, 2, 1, ATTEST_EVIDENCE_MAX, &part[2], err))
+        return false;
     buf_put(ret_hello, part[0]);
     buf_put(ret_challenge, part[1]);
     buf_put(ret_evidence, part[2]);

@@ -2,7 +2,7 @@
  * What is recorded of nodes: rows of `node`, `nonce` and `join_token`. Everything here runs inside a
  * transaction, on the database's thread, and returns plain values.
  *
- * Limits: NODES_PENDING_MAX rows of strangers; the oldest makes room. NONCES_MAX open challenges.
+ * Limits: NODES_PENDING_MAX rows of strangers, NONCES_MAX open challenges; the oldest makes room.
  */
 #pragma once
 
@@ -15,9 +15,15 @@
 constexpr int64_t NODES_PENDING_MAX = 1000; /* a farm of software TPMs would fill the disk */
 constexpr int64_t NODES_LIST_MAX = 10'000;  /* of one answer: a response has 4 MiB */
 constexpr int64_t NONCES_MAX =
-    10'000; /* open challenges: hellos without an answer fill the table */
+    10'000; /* open challenges: hellos without an answer fill the table, which must refuse nobody */
 constexpr int64_t JOIN_TOKENS_MAX = 10'000; /* unspent and unexpired: a script gone wrong */
-constexpr size_t HOST_NAME_SIZE = 254;      /* DNS: 253 characters and a NUL; longer is cut */
+/* What travels in an attestation, and is kept of the last. Strangers send it, so each has its limit:
+ * memory while it is judged, the disk afterwards. */
+constexpr size_t ATTEST_HELLO_MAX = 64 * 1024; /* four keys, a counter, a chain of certificates */
+constexpr size_t ATTEST_CHALLENGE_MAX = 4 * 1024;
+constexpr size_t ATTEST_EVIDENCE_MAX =
+    256 * 1024;                        /* four structures, 96 digests, a CSR; logs later */
+constexpr size_t HOST_NAME_SIZE = 254; /* DNS: 253 characters and a NUL; longer is cut */
 constexpr size_t POLICY_NAME_SIZE = 64;
 constexpr size_t JOIN_TOKEN_SECRET_SIZE = 24;  /* bytes of randomness */
 constexpr size_t JOIN_TOKEN_SIZE = 5 + 32 + 1; /* "join-", base64url of them, NUL */
@@ -76,7 +82,8 @@ void node_record_done(struct node_record *record);
 
 /* ---- Challenges ---- */
 
-/* Makes a row for a fresh nonce, and drops those that are too old. EXHAUSTED. */
+/* Makes a row for a fresh nonce, and drops those that are too old; beyond NONCES_MAX the oldest makes
+ * room, which whoever sent that many hellos within a minute left behind. */
 [[nodiscard]] bool nonces_make(struct tx *tx, struct slice nonce, const char *agent_id,
                                int64_t now_ms, struct error *err);
 /* Consumes it, whatever it says. */

@@ -70,6 +70,9 @@ struct attempt {
     struct slice replay_hello;   /* and its hello */
     struct machine *other_quote; /* the quote is of this machine's TPM */
     bool wrong_values;           /* the PCR values are not those that were quoted */
+    /* Slowness: attest returns once the challenge came, attest_go_on sends the evidence. */
+    bool holds;
+    struct rpc_client *over_client; /* this client's connection instead of its own */
 
     struct rpc_client *client;
     struct rpc_call *call;
@@ -85,6 +88,7 @@ struct attempt {
 
 /* Attests once over a connection of its own. False if the call failed: attempt->err. */
 bool attest(struct attempt *attempt);
+bool attest_go_on(struct attempt *attempt);
 void attempt_done(struct attempt *attempt);
 const Postern__V1__AppraisalBody *attempt_body(const struct attempt *attempt);
 const Postern__V1__Appraisal *attempt_appraisal(const struct attempt *attempt);

@@ -1,5 +1,7 @@
 #include "bench.h"
 
+#include "attest_service.h"
+
 #include "base/clock.h"
 #include "pb/message.h"
 #include "spiffe/svid.h"
@@ -75,6 +77,53 @@ static void again(struct world *world, struct machine *machine, struct attempt *
     *ret = (struct attempt){.bench = &world->bench, .machine = machine};
     if (!attest(ret))
         fail_msg("%s", ret->err.message);
+}
+
+/* A client with the SVID of this attempt. */
+static struct rpc_client *node_client(struct world *world, const struct attempt *joined)
+{
+    struct error err = {0};
+    X509 *leaf;
+    CLEANUP(buf_done) struct buf pem;
+    buf_init(&pem, 64 * 1024);
+    const Postern__V1__Appraisal *appraisal = attempt_appraisal(joined);
+    assert_ok(
+        certificate_from_der(slice(appraisal->svid[0].data, appraisal->svid[0].len), &leaf, &err));
+    assert_ok(certificate_to_pem(leaf, &pem, &err));
+    X509_free(leaf);
+    return bench_client(&world->bench, buf_slice(&pem), joined->key);
+}
+
+/* Attest streams that never say anything. */
+struct silent {
+    struct world *world;
+    size_t ended;
+    struct error err; /* of the last that ended */
+};
+
+static void on_silent_message(void *arg, struct rpc_call *call,
+                              const Postern__V1__AttestResponse *message)
+{
+    (void)arg;
+    (void)call;
+    (void)message;
+    fail();
+}
+
+static void on_silent_closed(void *arg, struct rpc_call *call, const struct error *err)
+{
+    struct silent *silent = arg;
+    (void)call;
+    silent->ended++;
+    silent->err = *err;
+    loop_stop(silent->world->bench.loop);
+}
+
+static void open_silent(struct silent *silent, struct rpc_client *client)
+{
+    static const struct rpc_call_events events = {.closed = on_silent_closed};
+    const struct rpc_call_options options = {.wait_for_ready = true};
+    assert_non_null(node_service_attest(client, &options, on_silent_message, &events, silent));
 }
 
 struct confirm {
@@ -388,6 +437,123 @@ static void test_a_lie_changes_nothing_of_its_victim(void **state)
     assert_verdict(&after, AFFIRMING);
 }
 
+/* A nonce is its stream's: who says hello in a node's name gets another, and can waste that alone. */
+static void test_a_stranger_voids_no_nonce(void **state)
+{
+    struct world *world = *state;
+    CLEANUP(attempt_done) struct attempt joined = {0};
+    join(world, &world->one, &joined);
+    CLEANUP(attempt_done) struct attempt node = {
+        .bench = &world->bench, .machine = &world->one, .holds = true};
+    assert_true(attest(&node));
+    CLEANUP(attempt_done) struct attempt stranger = {.bench = &world->bench,
+                                                     .machine = &world->one,
+                                                     .replay = buf_slice(&joined.evidence),
+                                                     .replay_hello = buf_slice(&node.hello)};
+    expect_unauthentic(&stranger);
+    assert_false(slice_equal(buf_slice(&stranger.challenge), buf_slice(&node.challenge)));
+    if (!attest_go_on(&node))
+        fail_msg("%s", node.err.message);
+    assert_verdict(&node, AFFIRMING);
+}
+
+/* ---- Too much, too slow ---- */
+
+static void test_oversize_messages(void **state)
+{
+    struct world *world = *state;
+    CLEANUP(buf_done) struct buf big;
+    buf_init(&big, PB_SIZE_MAX);
+    for (size_t i = 0; i < ATTEST_EVIDENCE_MAX + 1; i++)
+        buf_put_u8(&big, 0);
+    CLEANUP(attempt_done) struct attempt hello = {.bench = &world->bench,
+                                                  .machine = &world->one,
+                                                  .replay_hello =
+                                                      slice(big.data, ATTEST_HELLO_MAX + 1)};
+    assert_false(attest(&hello));
+    assert_int_equal(hello.err.class, ERROR_EXHAUSTED);
+    assert_non_null(strstr(hello.err.message, "hello"));
+    /* One byte less is read, and is no hello. */
+    CLEANUP(attempt_done) struct attempt junk = {
+        .bench = &world->bench, .machine = &world->one, .replay_hello = slice(big.data, 64 * 1024)};
+    assert_false(attest(&junk));
+    assert_int_equal(junk.err.class, ERROR_INVALID);
+    CLEANUP(attempt_done) struct attempt evidence = {
+        .bench = &world->bench, .machine = &world->one, .replay = buf_slice(&big)};
+    assert_false(attest(&evidence));
+    assert_int_equal(evidence.err.class, ERROR_EXHAUSTED);
+    assert_non_null(strstr(evidence.err.message, "evidence"));
+    expect_no_nodes(world);
+}
+
+static void test_too_slow(void **state)
+{
+    struct world *world = *state;
+    struct attest_service *service = world->bench.authority->attest;
+    CLEANUP(attempt_done) struct attempt slow = {
+        .bench = &world->bench, .machine = &world->one, .holds = true};
+    attest_service_hurry(service, ATTEST_HELLO_MS, 300);
+    assert_true(attest(&slow));
+    while (!slow.over)
+        loop_run(world->bench.loop);
+    assert_int_equal(slow.err.class, ERROR_TIMEOUT);
+    assert_string_equal(slow.err.reason, "ATTEST_TOO_SLOW");
+    assert_non_null(strstr(slow.err.message, "evidence"));
+
+    struct silent silent = {.world = world};
+    attest_service_hurry(service, 100, ATTEST_STREAM_MS);
+    struct rpc_client *client = bench_client(&world->bench, (struct slice){0}, nullptr);
+    open_silent(&silent, client);
+    while (silent.ended < 1)
+        loop_run(world->bench.loop);
+    assert_int_equal(silent.err.class, ERROR_TIMEOUT);
+    assert_non_null(strstr(silent.err.message, "hello"));
+    rpc_client_free(client);
+    attest_service_hurry(service, ATTEST_HELLO_MS, ATTEST_STREAM_MS);
+}
+
+/* Strangers of one address get no further than its share, and a node that shows its SVID gets in. */
+static void test_flood(void **state)
+{
+    struct world *world = *state;
+    struct error err = {0};
+    struct silent flood = {.world = world};
+    CLEANUP(attempt_done) struct attempt joined = {0};
+    join(world, &world->one, &joined);
+    struct rpc_client *client = bench_client(&world->bench, (struct slice){0}, nullptr);
+    for (size_t i = 0; i < ATTEST_PER_ADDRESS_MAX + 3; i++)
+        open_silent(&flood, client);
+    while (flood.ended < 3)
+        loop_run(world->bench.loop);
+    assert_int_equal(flood.err.class, ERROR_EXHAUSTED);
+    assert_string_equal(flood.err.reason, "QUOTA");
+
+    CLEANUP(attempt_done) struct attempt stranger = {.bench = &world->bench,
+                                                     .machine = &world->two};
+    assert_false(attest(&stranger));
+    assert_string_equal(stranger.err.reason, "QUOTA");
+    struct rpc_client *known = node_client(world, &joined);
+    CLEANUP(attempt_done) struct attempt node = {
+        .bench = &world->bench, .machine = &world->one, .over_client = known};
+    if (!attest(&node))
+        fail_msg("%s", node.err.message);
+    assert_verdict(&node, AFFIRMING);
+    const Postern__V1__ListNodesRequest list = POSTERN__V1__LIST_NODES_REQUEST__INIT;
+    Postern__V1__ListNodesResponse *nodes;
+    assert_ok(
+        admin_service_list_nodes_sync(world->bench.operator_client, nullptr, &list, &nodes, &err));
+    pb_free(&nodes->base);
+
+    /* Places that were left are there again. */
+    rpc_client_free(client);
+    while (flood.ended < ATTEST_PER_ADDRESS_MAX + 3)
+        loop_run(world->bench.loop);
+    CLEANUP(attempt_done) struct attempt later = {0};
+    again(world, &world->two, &later);
+    assert_verdict(&later, PENDING);
+    rpc_client_free(known);
+}
+
 /* ---- Node keys ---- */
 
 static void test_generations(void **state)
@@ -674,21 +840,6 @@ static void test_attest_now_of_who_is_away(void **state)
     assert_string_equal(err.field, "agent_id");
 }
 
-/* A client with the SVID of this attempt. */
-static struct rpc_client *node_client(struct world *world, const struct attempt *joined)
-{
-    struct error err = {0};
-    X509 *leaf;
-    CLEANUP(buf_done) struct buf pem;
-    buf_init(&pem, 64 * 1024);
-    const Postern__V1__Appraisal *appraisal = attempt_appraisal(joined);
-    assert_ok(
-        certificate_from_der(slice(appraisal->svid[0].data, appraisal->svid[0].len), &leaf, &err));
-    assert_ok(certificate_to_pem(leaf, &pem, &err));
-    X509_free(leaf);
-    return bench_client(&world->bench, buf_slice(&pem), joined->key);
-}
-
 /* A node that watches, and does what it is asked. */
 struct watcher {
     struct world *world;
@@ -822,6 +973,10 @@ int main(void)
         cmocka_unit_test_setup(test_evidence_of_another_connection, forget_all),
         cmocka_unit_test_setup(test_quote_of_another_machine, forget_all),
         cmocka_unit_test_setup(test_a_lie_changes_nothing_of_its_victim, forget_all),
+        cmocka_unit_test_setup(test_a_stranger_voids_no_nonce, forget_all),
+        cmocka_unit_test_setup(test_oversize_messages, forget_all),
+        cmocka_unit_test_setup(test_too_slow, forget_all),
+        cmocka_unit_test_setup(test_flood, forget_all),
         cmocka_unit_test_setup(test_generations, forget_all),
         cmocka_unit_test_setup(test_second_counter, forget_all),
         cmocka_unit_test_setup(test_blown_fuse, forget_all),

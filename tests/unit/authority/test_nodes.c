@@ -141,17 +141,35 @@ static bool run_fill(struct tx *tx, void *arg, struct error *err)
     return true;
 }
 
+static bool run_count(struct tx *tx, void *arg, struct error *err)
+{
+    CLEANUP(rows_done) struct rows rows = {0};
+    return tx_query_one(tx, "SELECT count(*) FROM nonce", SQL_NONE, &rows, err) &&
+           rows_int(&rows, 0, 0, INT64_MAX, arg, err);
+}
+
+/* A flood fills the table and refuses nobody: those make room that were made longest ago. */
 static void test_nonces_are_bounded(void **state)
 {
     struct fixture *f = *state;
     struct error err = {0};
-    struct nonce_case c = {.agent_id = ONE, .now_ms = f->now_ms};
-    assert_ok(transact(f, run_fill, &c, &err));
-    c.nonce[31] = 1;
-    assert_fails(transact(f, run_nonce, &c, &err), ERROR_EXHAUSTED);
-    assert_string_equal(err.reason, "TOO_MANY_CHALLENGES");
-    c.now_ms += ATTEST_NONCE_LIFETIME_MS + 1;
-    assert_ok(transact(f, run_nonce, &c, &err)); /* the old ones are gone by then */
+    struct nonce_case first = {.agent_id = ONE, .now_ms = f->now_ms - 1, .nonce = {[31] = 1}};
+    struct nonce_case last = {.agent_id = ONE, .now_ms = f->now_ms + 1, .nonce = {[31] = 2}};
+    int64_t count;
+    assert_ok(transact(f, run_nonce, &first, &err));
+    struct nonce_case flood = {.now_ms = f->now_ms};
+    assert_ok(transact(f, run_fill, &flood, &err));
+    assert_ok(transact(f, run_nonce, &last, &err));
+    assert_ok(transact(f, run_count, &count, &err));
+    assert_int_equal(count, NONCES_MAX);
+    assert_ok(transact(f, run_take, &first, &err));
+    assert_false(first.found.unused);
+    assert_ok(transact(f, run_take, &last, &err));
+    assert_true(last.found.unused);
+    last.now_ms += ATTEST_NONCE_LIFETIME_MS + 1;
+    assert_ok(transact(f, run_nonce, &last, &err));
+    assert_ok(transact(f, run_count, &count, &err));
+    assert_int_equal(count, 1); /* the old ones are gone by then */
 }
 
 /* ---- Nodes ---- */
