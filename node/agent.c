@@ -197,11 +197,11 @@ static bool copy_texts(struct agent *agent, const struct agent_settings *setting
     agent->trust_anchor = mem_strdup(settings->trust_anchor);
     agent->state_dir = mem_strdup(settings->state_dir);
     if (settings->join_token_file)
-        agent->join_token_file = mem_strdup(settings->join_token_file);
+        agent->token.path = mem_strdup(settings->join_token_file);
     buf_init(&agent->trust_pem, settings->trust_pem.len + 1);
     buf_put(&agent->trust_pem, settings->trust_pem);
     if (!agent->server_name || !agent->trust_anchor || !agent->state_dir ||
-        (settings->join_token_file && !agent->join_token_file))
+        (settings->join_token_file && !agent->token.path))
         return error_set_memory(err);
     return buf_ok(&agent->trust_pem, err);
 }
@@ -252,8 +252,10 @@ struct agent *agent_free(struct agent *agent)
     rpc_client_free(agent->client);
     rpc_client_free(agent->attest_client);
     timer_stop(&agent->wake);
-    if (agent->watch_silence.loop)
+    if (agent->watch_silence.loop) {
         timer_stop(&agent->watch_silence);
+        timer_stop(&agent->token_look);
+    }
     loop_unpost(agent->loop, &agent->next);
 
     generation_done(&agent->current);
@@ -271,6 +273,6 @@ struct agent *agent_free(struct agent *agent)
     mem_free(agent->server_name);
     mem_free(agent->trust_anchor);
     mem_free(agent->state_dir);
-    mem_free(agent->join_token_file);
+    mem_free(agent->token.path);
     return mem_free(agent);
 }

@@ -21,7 +21,7 @@ struct agent_settings {
     const char *trust_anchor;    /* path, for errors */
     struct slice trust_pem;      /* its contents */
     const char *state_dir;       /* exists */
-    const char *join_token_file; /* null: none */
+    const char *join_token_file; /* null: none; looked at while the node is not admitted */
     uint64_t max_offline_ms;
     struct device_settings device;
     /* Told after every change of what pods may see. Never from within agent_new. */
@@ -35,6 +35,9 @@ struct agent_settings {
                              struct agent **ret, struct error *err);
 /* Wipes. Waits for the TPM. Not from a callback. Takes null; returns null. */
 struct agent *agent_free(struct agent *agent);
+
+/* Attests soon, whatever the authority asked for: an operator wants it. */
+void agent_attest_now(struct agent *agent);
 
 /* What pods may have; borrowed until the loop runs on. */
 const struct held *agent_held(const struct agent *agent);

@@ -3,6 +3,7 @@
 
 #include "agent.h"
 #include "attestation.h"
+#include "join_token.h"
 #include "packet.h"
 #include "plan.h"
 #include "sealed.h"
@@ -13,6 +14,8 @@
  * not keep either busy. */
 constexpr uint64_t BACKOFF_FIRST_MS = 1'000;
 constexpr uint64_t BACKOFF_MAX_MS = 60'000;
+/* How soon a join token is seen that an operator has just written. */
+constexpr uint64_t TOKEN_LOOK_MS = 1'000;
 /* AttestNow as fast as it comes would be a stream that costs a TPM. */
 constexpr uint64_t ATTEST_PAUSE_MS = 1'000;
 constexpr uint64_t REQUEST_TIMEOUT_MS = 30'000;
@@ -26,7 +29,7 @@ constexpr unsigned UNSEAL_TRIES_MAX = 5;
 struct agent {
     struct loop *loop;
     struct address authority;
-    char *server_name, *trust_anchor, *state_dir, *join_token_file;
+    char *server_name, *trust_anchor, *state_dir;
     struct buf trust_pem;
     void (*changed)(void *arg);
     void *changed_arg;
@@ -58,6 +61,9 @@ struct agent {
     bool affirmed;
     uint64_t attest_at, attested_at; /* boot clock */
     uint64_t attest_backoff;
+    bool attest_again; /* asked for while an attestation was running */
+    struct join_token_file token;
+    struct timer token_look;
     struct rpc_call *watch;
     bool synced;
     uint64_t link_after; /* boot clock */

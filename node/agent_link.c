@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "base/counter.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -18,7 +17,6 @@ COUNTER(heads_refused, "postern_node_heads_refused_total",
         "Heads that were not signed, or went back.");
 
 constexpr uint64_t HOUR_MS = 3'600'000;
-constexpr size_t JOIN_TOKEN_FILE_MAX = 512;
 constexpr uint64_t RECONNECT_FIRST_MS = 500;
 constexpr uint64_t RECONNECT_MAX_MS = 15'000;
 
@@ -78,14 +76,6 @@ static void on_silence(void *arg)
     agent_touch(agent);
 }
 
-bool agent_link_new(struct agent *agent, struct error *err)
-{
-    CLEANUP(tls_context_unref_at) struct tls_context *tls = nullptr;
-    timer_init(&agent->watch_silence, agent->loop, on_silence, agent);
-    return make_tls(agent, (struct slice){0}, nullptr, &tls, err) &&
-           make_client(agent, tls, false, &agent->attest_client, err);
-}
-
 /* New connections carry the new SVID; the stream is opened anew on one of them. */
 static bool take_svid(struct agent *agent, const struct attestation_result *result,
                       struct error *err)
@@ -103,29 +93,20 @@ static bool take_svid(struct agent *agent, const struct attestation_result *resu
 
 /* ---- Attest ---- */
 
-/* The join token in its file; empty without one. The caller wipes. */
-static void read_token(const struct agent *agent, char ret[static JOIN_TOKEN_FILE_MAX])
+/* Whether a join token is of use: the node was never admitted, or is so no more. */
+static bool wants_token(const struct agent *agent)
 {
-    struct error err = {0};
-    CLEANUP(buf_done) struct buf text;
-    buf_init_wiping(&text, JOIN_TOKEN_FILE_MAX - 1);
+    return agent->token.path && (agent->held.affirmed_at == 0 ||
+                                 agent->held.verdict == POSTERN__V1__VERDICT__VERDICT_PENDING);
+}
+
+/* The join token, or an empty text. The caller wipes. */
+static void read_token(struct agent *agent, char ret[static JOIN_TOKEN_MAX + 1])
+{
+    struct error err;
     ret[0] = '\0';
-    if (!agent->join_token_file || agent->held.affirmed_at != 0)
-        return;
-    if (!file_read(agent->join_token_file, &text, &err)) {
+    if (wants_token(agent) && !join_token_read(&agent->token, ret, &err))
         log_failure(LOG_WARNING, "agent", &err, "no join token");
-        return;
-    }
-    size_t len = text.len;
-    while (len > 0 &&
-           (text.data[len - 1] == '\n' || text.data[len - 1] == '\r' || text.data[len - 1] == ' '))
-        len--;
-    if (!utf8_valid(slice(text.data, len))) {
-        log_at(LOG_WARNING, "agent", "%s has no join token in it", agent->join_token_file);
-        return;
-    }
-    mem_copy(ret, text.data, len);
-    ret[len] = '\0';
 }
 
 /* A third of the appraisal's life, a tenth earlier or later by the node's name. */
@@ -188,10 +169,41 @@ static void refused(struct agent *agent, const Postern__V1__AppraisalBody *body)
     if (agent->client)
         rpc_client_disconnect(agent->client);
     agent_wipe(agent);
-    uint64_t later = agent_back_off(agent, &agent->attest_backoff);
+    /* As the authority asks, and no sooner; but see agent_attest_now. */
     uint64_t asked = body->retry_after_ms < HOUR_MS ? body->retry_after_ms : HOUR_MS;
-    agent->attest_at =
-        asked > 0 ? clock_boot_ms() + (asked < ATTEST_PAUSE_MS ? ATTEST_PAUSE_MS : asked) : later;
+    if (asked > 0)
+        agent->attest_at = clock_boot_ms() + (asked < ATTEST_PAUSE_MS ? ATTEST_PAUSE_MS : asked);
+    else
+        agent->attest_at = agent_back_off(agent, &agent->attest_backoff);
+}
+
+/* As early as is decent, at the latest when it is due anyway. */
+static void attest_soon(struct agent *agent)
+{
+    uint64_t soonest = agent->attested_at + ATTEST_PAUSE_MS, now = clock_boot_ms();
+    uint64_t due = soonest > now ? soonest : now;
+    agent->attest_again = agent->step == PLAN_ATTEST;
+    if (!agent->attest_again && due < agent->attest_at)
+        agent->attest_at = due;
+}
+
+void agent_attest_now(struct agent *agent)
+{
+    attest_soon(agent);
+    agent_touch(agent);
+}
+
+/* Writing the token file is all that an operator has to do. */
+static void on_token_look(void *arg)
+{
+    struct agent *agent = arg;
+    if (!wants_token(agent))
+        return;
+    if (join_token_changed(&agent->token)) {
+        log_at(LOG_INFO, "attest", "%s has changed", agent->token.path);
+        agent_attest_now(agent);
+    }
+    timer_start(&agent->token_look, TOKEN_LOOK_MS);
 }
 
 static void on_attested(void *arg, struct attestation_result *result, const struct error *err)
@@ -221,13 +233,17 @@ static void on_attested(void *arg, struct attestation_result *result, const stru
         else if (agent->held.affirmed_at == result->body->appraised_at_ms)
             affirmed(agent, result);
     }
+    if (wants_token(agent))
+        timer_start(&agent->token_look, TOKEN_LOOK_MS);
     agent_tell(agent);
     agent_step_done(agent);
+    if (agent->attest_again)
+        attest_soon(agent);
 }
 
 void agent_attest(struct agent *agent)
 {
-    char token[JOIN_TOKEN_FILE_MAX];
+    char token[JOIN_TOKEN_MAX + 1];
     struct error err;
     read_token(agent, token);
     const struct attestation_settings settings = {
@@ -238,6 +254,7 @@ void agent_attest(struct agent *agent)
         .generation = agent->current.number,
     };
     agent->attested_at = clock_boot_ms();
+    agent->attest_again = false;
     bool ok = attestation_start(&settings, on_attested, agent, &agent->attestation, &err);
     mem_wipe(token, sizeof(token));
     if (!ok)
@@ -245,14 +262,6 @@ void agent_attest(struct agent *agent)
 }
 
 /* ---- Watch ---- */
-
-static void attest_soon(struct agent *agent)
-{
-    uint64_t soonest = agent->attested_at + ATTEST_PAUSE_MS, now = clock_boot_ms();
-    uint64_t due = soonest > now ? soonest : now;
-    if (due < agent->attest_at)
-        agent->attest_at = due;
-}
 
 void agent_link_failed(struct agent *agent, const struct error *why, const char *what)
 {
@@ -391,4 +400,15 @@ void agent_watch(struct agent *agent)
     timer_start(&agent->watch_silence, WATCH_SILENCE_MS);
     agent->watch = node_service_watch(agent->client, &options, &request, on_change, &events, agent);
     agent_step_done(agent);
+}
+
+/* ---- Life ---- */
+
+bool agent_link_new(struct agent *agent, struct error *err)
+{
+    CLEANUP(tls_context_unref_at) struct tls_context *tls = nullptr;
+    timer_init(&agent->watch_silence, agent->loop, on_silence, agent);
+    timer_init(&agent->token_look, agent->loop, on_token_look, agent);
+    return make_tls(agent, (struct slice){0}, nullptr, &tls, err) &&
+           make_client(agent, tls, false, &agent->attest_client, err);
 }

@@ -112,7 +112,11 @@ static bool node_reload(void *state, const ProtobufCMessage *message, struct err
 {
     struct node *node = state;
     const Postern__V1__NodeConfig *next = (const Postern__V1__NodeConfig *)message;
-    return pods_map(node->pods, next->pods, next->n_pods, err);
+    if (!pods_map(node->pods, next->pods, next->n_pods, err))
+        return false;
+    /* An operator who has just approved the node, or mended it, does not wait for the next period. */
+    agent_attest_now(node->agent);
+    return true;
 }
 
 static void on_drained(void *arg)

@@ -314,7 +314,7 @@ static void take_evidence(struct fake_authority *fake, struct rpc_call *call, st
     body.bundle_hash = data_of(SLICE_OF(bundle_hash));
     body.appraised_at_ms = clock_wall_ms();
     body.expires_at_ms = body.appraised_at_ms + 900'000;
-    body.retry_after_ms = 1'000;
+    body.retry_after_ms = fake->retry_after_ms;
     body.time = &time;
     pack(&body.base, &body_bytes);
     const struct slice part = buf_slice(&body_bytes);
@@ -569,6 +569,7 @@ void fake_up(struct fake_authority *fake, struct loop *loop)
     *fake = (struct fake_authority){
         .loop = loop,
         .verdict = POSTERN__V1__VERDICT__VERDICT_AFFIRMING,
+        .retry_after_ms = 1'000,
         .offer = 1,
     };
     buf_init(&fake->hello, 1 << 20);

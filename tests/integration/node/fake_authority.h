@@ -51,6 +51,7 @@ struct fake_authority {
     /* What it does. */
     enum fake_lie lie;
     Postern__V1__Verdict verdict;
+    uint64_t retry_after_ms; /* of a verdict that does not release */
     uint64_t offer; /* the generation that a node must have; offered to one that has less */
     struct fake_secret secret[FAKE_SECRETS_MAX];
     size_t secret_count;

@@ -43,6 +43,7 @@ struct scene {
     struct error attach_end, answer_error;
     char answer[64];
     bool answered;
+    unsigned before; /* appraisals, for was_asked_again */
     /* await */
     bool (*condition)(struct scene *scene);
     struct timer poll;
@@ -364,6 +365,76 @@ static void a_verdict_while_it_runs_wipes_and_heals(void **state)
     AWAIT(scene, is_reached);
 }
 
+static bool is_attesting(struct scene *scene)
+{
+    return scene->fake.attest != nullptr;
+}
+
+static bool was_asked_again(struct scene *scene)
+{
+    return scene->fake.appraisals > scene->before;
+}
+
+/* A pending node asks as rarely as the authority wants, and at once when an operator has acted. */
+static void a_pending_node_waits_for_its_operator(void **state)
+{
+    struct scene *scene = *state;
+    struct error err = {0};
+    assert_int_equal(unlink(scene->token_file), 0);
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_PENDING;
+    scene->fake.retry_after_ms = 600'000;
+    agent_up(scene);
+    AWAIT(scene, is_pending);
+    scene->before = scene->fake.appraisals;
+    assert_false(await_for(scene, was_asked_again, 2'500));
+    /* SIGHUP. */
+    agent_attest_now(scene->agent);
+    assert_true(await_for(scene, was_asked_again, 3'000));
+    /* Twice at once: the second is not forgotten while the first is on its way. */
+    scene->before = scene->fake.appraisals + 1;
+    agent_attest_now(scene->agent);
+    assert_true(await_for(scene, is_attesting, 3'000));
+    agent_attest_now(scene->agent);
+    assert_true(await_for(scene, was_asked_again, 5'000));
+    assert_int_equal(scene->fake.tokens, 0);
+    /* A token is written: first one that does not help, then another over it. */
+    scene->before = scene->fake.appraisals;
+    assert_ok(file_write_atomic(scene->token_file, slice_str("spent\n"), 0600, &err));
+    assert_true(await_for(scene, was_asked_again, 5'000));
+    assert_string_equal(scene->fake.token, "spent");
+    scene->before = scene->fake.appraisals;
+    assert_false(await_for(scene, was_asked_again, 2'500));
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_AFFIRMING;
+    assert_ok(file_write_atomic(scene->token_file, slice_str("join-me\n"), 0600, &err));
+    assert_true(await_for(scene, has_first, 8'000));
+    assert_string_equal(scene->fake.token, "join-me");
+    /* Once admitted, nobody looks any more. */
+    AWAIT(scene, is_settled_1);
+    unsigned tokens = scene->fake.tokens;
+    scene->before = scene->fake.appraisals;
+    assert_ok(file_write_atomic(scene->token_file, slice_str("late\n"), 0600, &err));
+    assert_false(await_for(scene, was_asked_again, 2'000));
+    assert_int_equal(scene->fake.tokens, tokens);
+}
+
+/* The authority has forgotten a node that it admitted once: a new token brings it back. */
+static void a_node_that_is_no_longer_admitted_sends_its_token(void **state)
+{
+    struct scene *scene = *state;
+    struct error err = {0};
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    assert_int_equal(scene->fake.tokens, 1);
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_PENDING;
+    scene->fake.retry_after_ms = 600'000;
+    fake_attest_now(&scene->fake);
+    AWAIT(scene, is_pending);
+    scene->fake.verdict = POSTERN__V1__VERDICT__VERDICT_AFFIRMING;
+    assert_ok(file_write_atomic(scene->token_file, slice_str("again\n"), 0600, &err));
+    assert_true(await_for(scene, has_first, 8'000));
+    assert_string_equal(scene->fake.token, "again");
+}
+
 static void lies_are_not_believed(void **state)
 {
     struct scene *scene = *state;
@@ -604,6 +675,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_retired_generation_opens_no_more, up, down),
         cmocka_unit_test_setup_teardown(another_boot_state_opens_nothing, up, down),
         cmocka_unit_test_setup_teardown(a_verdict_while_it_runs_wipes_and_heals, up, down),
+        cmocka_unit_test_setup_teardown(a_pending_node_waits_for_its_operator, up, down),
+        cmocka_unit_test_setup_teardown(a_node_that_is_no_longer_admitted_sends_its_token, up,
+                                        down),
         cmocka_unit_test_setup_teardown(lies_are_not_believed, up, down),
         cmocka_unit_test_setup_teardown(heads_and_packets_that_lie_are_refused, up, down),
         cmocka_unit_test_setup_teardown(pods_are_known_by_their_cgroup, up, down),
