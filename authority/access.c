@@ -3,9 +3,9 @@
 #include "authority.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
-#include "rpc/peer.h"
-#include "spiffe/certificate.h"
+#include "base/certificate.h"
 #include "spiffe/svid.h"
 
 /* Bits of enum caller_kind. */
@@ -85,4 +85,34 @@ bool access_authorize(void *arg, const struct rpc_call *call, struct error *err)
                                 "expired");
     return error_set_reason(err, ERROR_DENIED, "NOT_ALLOWED", "%s \"%s\" may not call this",
                             caller.kind == CALLER_NODE ? "node" : "operator", caller.name);
+}
+
+/* ---- Connections ---- */
+
+/* What the handshake saw, and not whether it is still in time: the same at both ends of its life. */
+static bool is_known(const struct rpc_peer *peer)
+{
+    return peer->secure && peer->certificates.leaf;
+}
+
+bool access_accept(void *arg, const struct rpc_peer *peer)
+{
+    struct authority *authority = arg;
+    struct error err;
+    if (is_known(peer))
+        return true;
+    const struct quota_key key = quota_key_of_address(peer->address);
+    if (quota_take(&authority->strangers, &key, &err))
+        return true;
+    log_failure(LOG_DEBUG, "access", &err, "%s", peer->address);
+    return false;
+}
+
+void access_gone(void *arg, const struct rpc_peer *peer)
+{
+    struct authority *authority = arg;
+    if (is_known(peer))
+        return;
+    const struct quota_key key = quota_key_of_address(peer->address);
+    quota_give(&authority->strangers, &key);
 }

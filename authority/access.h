@@ -11,6 +11,7 @@
 
 #include "attest/identity.h"
 #include "rpc/call.h"
+#include "rpc/peer.h"
 
 struct authority;
 
@@ -36,3 +37,14 @@ void access_caller(const struct authority *authority, const struct rpc_call *cal
  * DENIED (reason NOT_ALLOWED) for those whose rights do not reach so far. */
 [[nodiscard]] bool access_authorize(void *authority, const struct rpc_call *call,
                                     struct error *err);
+
+/* ---- Connections ---- */
+
+constexpr size_t STRANGER_CONNECTIONS_MAX =
+    4'000; /* silent strangers must leave room for the rest */
+constexpr size_t STRANGER_CONNECTIONS_PER_ADDRESS_MAX = 512; /* a cluster behind one NAT attests */
+
+/* For rpc_server_options.accept and .gone, with the authority as argument: connections without a
+ * certificate of ours take from authority->strangers, others always stand. */
+bool access_accept(void *authority, const struct rpc_peer *peer);
+void access_gone(void *authority, const struct rpc_peer *peer);

@@ -115,8 +115,13 @@ static bool open_server(struct authority *authority, struct error *err)
         .limits.connections = CONNECTIONS_MAX,
         .authorize = access_authorize,
         .authorize_arg = authority,
+        .accept = access_accept,
+        .gone = access_gone,
+        .accept_arg = authority,
     };
-    return rpc_server_new(authority->loop, &options, &authority->server, err) &&
+    return quota_init(&authority->strangers, "connections by strangers", STRANGER_CONNECTIONS_MAX,
+                      STRANGER_CONNECTIONS_PER_ADDRESS_MAX, err) &&
+           rpc_server_new(authority->loop, &options, &authority->server, err) &&
            rpc_health_new(authority->server, &authority->health, err) &&
            rpc_reflection_add(authority->server, err) &&
            attest_service_new(authority, &authority->attest, err) &&
@@ -170,6 +175,7 @@ struct authority *authority_free(struct authority *authority)
         return nullptr;
     timer_stop(&authority->renew);
     rpc_server_free(authority->server);
+    quota_done(&authority->strangers);
     authority->store = store_free(authority->store);
     identity_free(authority->identity);
     watch_hub_free(authority->hub);

@@ -12,6 +12,7 @@
 
 #include "identity.h"
 #include "policies.h"
+#include "quota.h"
 
 #include "loop/loop.h"
 #include "rpc/server.h"
@@ -31,6 +32,7 @@ struct authority {
     uint64_t svid_lifetime_ms;
 
     struct rpc_server *server;
+    struct quota strangers; /* connections without a certificate (access.h) */
     struct rpc_health *health;
     struct attest_service *attest;
     struct watch_hub *hub;
