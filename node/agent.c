@@ -71,6 +71,7 @@ static struct plan_view view_of(struct agent *agent, uint64_t now, uint64_t *lat
         .slot_left = slot_left && agent->slot_after <= now,
         .attest_due = agent->attest_at <= now && !(slot_left && agent->slot_after > now),
         .affirmed = agent->affirmed,
+        .unfinished = agent->unfinished,
         .offered = agent->offer.number != 0,
         .watching = agent->watch != nullptr,
         .synced = agent->synced,

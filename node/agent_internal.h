@@ -49,6 +49,7 @@ struct agent {
     struct generation current; /* number 0: none can be opened */
     struct generation offer;   /* number 0: none */
     bool confirmed, raised;
+    bool unfinished; /* the last appraisal waits for the counter */
     uint64_t disk_after, disk_backoff; /* boot clock; ms */
     int64_t stored_affirmed_at;        /* of the affirmation in the newest slot */
     bool erased;                       /* a name that is in a slot is gone */

@@ -122,10 +122,15 @@ static uint64_t period(const struct agent *agent, const Postern__V1__AppraisalBo
     return third * 9 / 10 + third * digest[0] / (5 * 255);
 }
 
-static void log_reasons(const struct agent *agent, enum log_level level)
+static void log_reasons(const Postern__V1__AppraisalBody *body, enum log_level level)
 {
-    for (size_t i = 0; i < agent->held.reasons.count; i++)
-        log_at(level, "attest", "  %s", agent->held.reasons.text[i]);
+    size_t count = body->n_reasons < HELD_REASONS_MAX ? body->n_reasons : HELD_REASONS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        char name[64], detail[512];
+        text_show(slice_str(body->reasons[i]->name), name, sizeof(name));
+        text_show(slice_str(body->reasons[i]->detail), detail, sizeof(detail));
+        log_at(level, "attest", "  %s: %s", name, detail);
+    }
 }
 
 static void affirmed(struct agent *agent, struct attestation_result *result)
@@ -136,7 +141,7 @@ static void affirmed(struct agent *agent, struct attestation_result *result)
     log_at(warning ? LOG_WARNING : LOG_INFO, "attest", "%s under policy %s until %s",
            warning ? "affirmed with warnings" : "affirmed", result->body->policy,
            time_format(result->body->expires_at_ms, until));
-    log_reasons(agent, LOG_WARNING);
+    log_reasons(result->body, LOG_WARNING);
     timekeeper_set(&agent->time, result->body->time->authority_ms, result->challenged_boot_ms);
     agent->attest_at = clock_boot_ms() + period(agent, result->body);
     agent->attest_backoff = 0;
@@ -163,7 +168,7 @@ static void refused(struct agent *agent, const Postern__V1__AppraisalBody *body)
                agent->held.agent_id);
     else
         log_at(LOG_ERROR, "attest", "contraindicated: the authority refuses this node's state");
-    log_reasons(agent, pending ? LOG_WARNING : LOG_ERROR);
+    log_reasons(body, pending ? LOG_WARNING : LOG_ERROR);
     agent->affirmed = false;
     agent_watch_stop(agent);
     if (agent->client)
@@ -175,6 +180,15 @@ static void refused(struct agent *agent, const Postern__V1__AppraisalBody *body)
         agent->attest_at = clock_boot_ms() + (asked < ATTEST_PAUSE_MS ? ATTEST_PAUSE_MS : asked);
     else
         agent->attest_at = agent_back_off(agent, &agent->attest_backoff);
+}
+
+/* Nothing is taken back; the plan raises the counter, and then attests at once. Should that fail it
+ * is tried again after a while. */
+static void unfinished(struct agent *agent, const Postern__V1__AppraisalBody *body)
+{
+    log_at(LOG_WARNING, "attest", "a retirement is unfinished: the counter is raised");
+    log_reasons(body, LOG_WARNING);
+    agent->attest_at = agent_back_off(agent, &agent->attest_backoff);
 }
 
 /* As early as is decent, at the latest when it is due anyway. */
@@ -228,7 +242,10 @@ static void on_attested(void *arg, struct attestation_result *result, const stru
             log_failure(LOG_ERROR, "attest", &why, "the appraisal can't be kept");
             agent->attest_at = agent_back_off(agent, &agent->attest_backoff);
         }
-        if (!appraisal_releases(result->body))
+        agent->unfinished = appraisal_unfinished(result->body);
+        if (agent->unfinished)
+            unfinished(agent, result->body);
+        else if (!appraisal_releases(result->body))
             refused(agent, result->body);
         else if (agent->held.affirmed_at == result->body->appraised_at_ms)
             affirmed(agent, result);

@@ -207,8 +207,12 @@ static void on_raised(void *arg, bool ok, const struct error *err)
     struct agent *agent = arg;
     if (agent->closing)
         return;
+    bool unfinished = agent->unfinished;
+    agent->unfinished = false;
     if (ok) {
-        agent->raised = true;
+        agent->raised = agent->raise.value >= agent->current.limit;
+        if (unfinished)
+            agent->attest_at = clock_boot_ms();
         if (agent->raise.value != agent->raise.before)
             log_at(LOG_INFO, "agent",
                    "the counter is raised from %llu to %llu: generations before %llu are retired",
@@ -227,7 +231,7 @@ static void on_raised(void *arg, bool ok, const struct error *err)
 void agent_raise(struct agent *agent)
 {
     struct error err;
-    agent->raise = (struct device_raise){.target = agent->current.limit};
+    agent->raise = (struct device_raise){.target = agent->unfinished ? 0 : agent->current.limit};
     if (!device_raise(agent->device, &agent->raise, on_raised, agent, &err))
         on_raised(agent, false, &err);
 }

@@ -335,8 +335,10 @@ static bool raise_work(struct device_job *job, struct error *err)
 {
     struct device_raise *raise = CONTAINER_OF(job, struct device_raise, job);
     struct device *device = job->device;
-    if (!tpm_counter_read(device->tpm, &device->counter, &raise->before, err) ||
-        !tpm_counter_raise(device->tpm, &device->counter, raise->target, &raise->value, err))
+    if (!tpm_counter_read(device->tpm, &device->counter, &raise->before, err))
+        return false;
+    uint64_t target = raise->target ? raise->target : raise->before + 1;
+    if (!tpm_counter_raise(device->tpm, &device->counter, target, &raise->value, err))
         return counter_failed(device, err);
     return true;
 }

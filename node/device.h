@@ -105,7 +105,7 @@ void unseal_explain(const struct generation *generation, struct error *err);
 
 struct device_raise {
     struct device_job job;
-    uint64_t target;        /* in */
+    uint64_t target;        /* in; 0: one more than it is now */
     uint64_t before, value; /* out */
 };
 [[nodiscard]] bool device_raise(struct device *device, struct device_raise *raise,

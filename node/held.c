@@ -255,29 +255,44 @@ bool appraisal_releases(const Postern__V1__AppraisalBody *body)
     return body->releases && verdict_releases(body->verdict);
 }
 
-/* A good verdict that releases nothing, or one from the future, is a bad one here. */
+bool appraisal_unfinished(const Postern__V1__AppraisalBody *body)
+{
+    return !body->releases && body->verdict == POSTERN__V1__VERDICT__VERDICT_WARNING;
+}
+
+/* Any other good verdict that releases nothing, or one from the future, is a bad one here. */
 static Postern__V1__Verdict verdict_taken(const Postern__V1__AppraisalBody *body)
 {
-    if (appraisal_releases(body) || body->verdict == POSTERN__V1__VERDICT__VERDICT_PENDING)
+    if (appraisal_releases(body) || appraisal_unfinished(body) ||
+        body->verdict == POSTERN__V1__VERDICT__VERDICT_PENDING)
         return body->verdict;
     return POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
+}
+
+static bool is_listed(const struct texts *texts, const char *text)
+{
+    for (size_t i = 0; i < texts->count; i++) {
+        if (strcmp(texts->text[i], text) == 0)
+            return true;
+    }
+    return false;
 }
 
 static bool copy_reasons(const Postern__V1__AppraisalBody *body, struct texts *ret,
                          struct error *err)
 {
-    char line[512], shown[512];
+    char shown[64];
     CLEANUP(texts_done) struct texts reasons = {0};
     size_t count = body->n_reasons < HELD_REASONS_MAX ? body->n_reasons : HELD_REASONS_MAX;
     reasons.text = mem_new(count, sizeof(char *));
     if (!reasons.text)
         return error_set_memory(err);
     for (size_t i = 0; i < count; i++) {
-        const Postern__V1__Reason *reason = body->reasons[i];
-        (void)snprintf(line, sizeof(line), "%s: %s", reason->name, reason->detail);
-        text_show(slice_str(line), shown, sizeof(shown)); /* may have cut a character in two */
-        reasons.text[i] = mem_strdup(shown);
-        if (!reasons.text[i])
+        text_show(slice_str(body->reasons[i]->name), shown, sizeof(shown));
+        if (is_listed(&reasons, shown))
+            continue;
+        reasons.text[reasons.count] = mem_strdup(shown);
+        if (!reasons.text[reasons.count])
             return error_set_memory(err);
         reasons.count++;
     }
@@ -291,7 +306,7 @@ bool held_appraise(struct held *held, const Postern__V1__AppraisalBody *body,
 {
     /* First what protects: it can't fail. */
     bool releases = appraisal_releases(body);
-    if (!releases) {
+    if (!releases && !appraisal_unfinished(body)) {
         held->verdict = verdict_taken(body);
         held_wipe(held);
     }

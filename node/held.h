@@ -85,7 +85,9 @@ struct held {
 
     char agent_id[33];                /* empty before the first challenge or slot */
     Postern__V1__Verdict verdict;     /* of the last appraisal */
-    struct texts reasons;             /* of the last appraisal, "NAME: DETAIL" */
+    /* Of the last appraisal, for pods: which checks, in words ("pcr-policy"), each once. Details, such
+     * as PCR values, are for the node's log alone. */
+    struct texts reasons;
     int64_t appraised_at, expires_at; /* of the last appraisal; 0: none */
     int64_t affirmed_at;              /* the last one that was affirming or a warning; 0: none */
     struct buf affirmation;           /* its AppraisalBody, for the slot */
@@ -109,6 +111,10 @@ void held_done(struct held *held);
                                  struct error *err);
 /* Whether an appraisal lets the node have anything. */
 bool appraisal_releases(const Postern__V1__AppraisalBody *body);
+/* Whether it only waits for us: the node's state is good, but the counter is one below the limit of the
+ * generation that the authority knows to be confirmed, so nothing new is released. What is held is
+ * served on; its max_offline counts from the last appraisal that released. */
+bool appraisal_unfinished(const Postern__V1__AppraisalBody *body);
 /* Erases all secrets; verdict and times stay. */
 void held_wipe(struct held *held);
 /* The authority was heard, or is out of reach (of several losses the first counts). */

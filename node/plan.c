@@ -5,6 +5,9 @@ enum plan_step plan_next(const struct plan_view *view)
     /* What is on disk serves pods even where the authority is away: first. */
     if (view->slot_left)
         return PLAN_UNSEAL;
+    /* We died between the confirmation and the counter. The authority's word is signed, and fresh. */
+    if (view->unfinished)
+        return PLAN_RAISE;
     if (view->attest_due)
         return PLAN_ATTEST;
     if (!view->affirmed)

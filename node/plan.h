@@ -16,7 +16,8 @@ enum plan_step {
     PLAN_FETCH,  /* one name that the head says is there */
     PLAN_WRITE,  /* a slot, under the generation in force */
     PLAN_CONFIRM_GENERATION,
-    PLAN_RAISE,       /* the counter, to this generation's limit: what was before can't be opened */
+    PLAN_RAISE,       /* the counter, to this generation's limit: what was before can't be opened;
+                       * where the authority waits for it, by one */
     PLAN_WRITE_OTHER, /* the slot of the generation before; then attest at once */
     PLAN_CONFIRM_VERSION,
     PLAN_STEP_COUNT,
@@ -26,6 +27,7 @@ struct plan_view {
     bool slot_left; /* a slot that the TPM has not been asked about */
     bool attest_due;
     bool affirmed;            /* the last verdict of this run releases; an SVID is here */
+    bool unfinished;          /* the authority waits for the counter of a confirmed generation */
     bool offered;             /* a generation that is not imported yet */
     bool watching, synced;    /* the stream stands; its snapshot is complete */
     bool link_held;           /* the authority is left alone for a moment, after a failure */

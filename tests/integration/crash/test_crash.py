@@ -82,8 +82,14 @@ class Crash(unittest.TestCase):
 
     def settle(self):
         """Waits until the node holds the newest version, and returns the value that is read."""
-        wait_for("the node to confirm the newest version", lambda: self.version()[1], 60)
-        return self.read()
+        try:
+            wait_for("the node to confirm the newest version", lambda: self.version()[1], 60)
+            return self.read()
+        except Failure:
+            for thing in (self.stage.authority, self.stage.agent):
+                print(f"── {thing.process.name}", *thing.process.output().splitlines()[-25:],
+                      sep="\n   ", flush=True)
+            raise
 
     def kill_many(self, thing, hit):
         """`hit` says, right after the kill, whether it came inside a write."""

@@ -15,6 +15,8 @@ static void each_situation_has_its_step(void **state)
         {"a slot comes before the authority", {.slot_left = true, .attest_due = true}, PLAN_UNSEAL},
         {"nothing on disk", {.attest_due = true}, PLAN_ATTEST},
         {"refused", {.has_key = true, .wants = true}, PLAN_WAIT},
+        {"died before the counter", {.unfinished = true, .attest_due = true}, PLAN_RAISE},
+        {"but slots first", {.unfinished = true, .slot_left = true}, PLAN_UNSEAL},
         {"offered", {.affirmed = true, .offered = true}, PLAN_IMPORT},
         {"import comes before watch",
          {.affirmed = true, .offered = true, .watching = true},
