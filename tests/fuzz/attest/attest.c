@@ -142,6 +142,7 @@ static bool judge(const struct input *input, const Postern__V1__Hello *hello,
         .clock_ms = 1999,
         .has_generation = true,
         .limit = 7,
+        .counter_name = id.counter_name,
     };
     const struct attest_case in = {
         .hello_bytes = input->hello,
