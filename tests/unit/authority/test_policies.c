@@ -143,7 +143,13 @@ static void test_refusals(void **state)
         {"release/a.yaml", "vouch:\n  - spiffe_ids: [\"spiffe://a.example\"]\n",
          "vouch[0].spiffe_ids[0]"},
         {"release/a.yaml", "vouch:\n  - spiffe_ids: [\"spiffe://a.example/postern/*\"]\n",
+         "a.yaml:2:18: vouch[0].spiffe_ids[0]: "},
+        {"release/a.yaml", "vouch:\n  - spiffe_ids: [\"spiffe://a.example/postern/*\"]\n",
          "reserved"},
+        {"release/a.yaml",
+         "vouch:\n  - spiffe_ids:\n    - spiffe://a.example/x\n"
+         "    - spiffe://a.example/postern/operator/admin\n",
+         "a.yaml:4:7: vouch[0].spiffe_ids[1]: "},
         {"release/a.yaml",
          "vouch:\n  - spiffe_ids: [\"spiffe://a.example/postern/operator/admin\"]\n", "reserved"},
     };
