@@ -24,7 +24,7 @@ void attest_default_selection(struct pcr_selection *ret)
 {
     *ret = (struct pcr_selection){
         .count = 1,
-        .bank = {{.alg = TPM2_ALG_SHA256, .mask = 0x3ff | 1U << 11 | 1U << 14}},
+        .bank = {{.alg = TPM2_ALG_SHA256, .mask = ATTEST_QUOTED}},
     };
 }
 
@@ -54,7 +54,7 @@ static bool check_value(size_t rule, size_t value, const char *hex, size_t size,
                            hex);
 }
 
-/* Adds one rule to the selection that a quote must cover. */
+/* Adds one rule to the selection of what is pinned. */
 static bool compile_rule(size_t at, const Postern__V1__PcrRule *rule,
                          struct pcr_selection *selection, struct error *err)
 {
@@ -101,7 +101,7 @@ static bool compile_seal(const char *text, struct attest_policy *policy, struct 
         return error_at_field(err, "seal");
     if (pcr_selection_size(&policy->seal) == 0)
         return error_set_field(err, "seal", "expected at least one PCR");
-    if (!pcr_selection_within(&policy->seal, &policy->quoted))
+    if (!pcr_selection_within(&policy->seal, &policy->pinned))
         return error_set_field(err, "seal", "\"%s\" has a PCR without a rule in pcrs", text);
     for (size_t i = 0; i < policy->seal.count; i++) {
         uint32_t bad = policy->seal.bank[i].mask & ATTEST_UNSEALABLE;
@@ -162,9 +162,13 @@ static bool compile(const Postern__V1__AttestationPolicy *message, struct attest
         return error_set_field(err, "pcrs", "expected 1 to %zu rules, found %zu",
                                ATTEST_POLICY_RULES_MAX, message->n_pcrs);
     for (size_t i = 0; i < message->n_pcrs; i++) {
-        if (!compile_rule(i, message->pcrs[i], &policy->quoted, err))
+        if (!compile_rule(i, message->pcrs[i], &policy->pinned, err))
             return false;
     }
+    /* No other banks: what is not allocated in a TPM it can't quote. */
+    policy->quoted = policy->pinned;
+    for (size_t i = 0; i < policy->quoted.count; i++)
+        policy->quoted.bank[i].mask |= ATTEST_QUOTED;
     if (!compile_seal(message->seal, policy, err) ||
         !compile_firmware_floor(message->firmware_floor, &policy->firmware_floor, err) ||
         !compile_ek_trust(message, &policy->ek_trust, err))

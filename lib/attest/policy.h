@@ -20,7 +20,10 @@ constexpr size_t ATTEST_POLICY_ALLOWED_MAX = 64; /* values for one PCR */
 
 struct attest_policy {
     const Postern__V1__AttestationPolicy *message; /* its own */
-    struct pcr_selection quoted;                   /* what every quote must cover */
+    struct pcr_selection pinned;                   /* those with a rule */
+    struct pcr_selection
+        quoted; /* what every quote must cover: those, and in the same banks all that
+                                  * a policy may want to pin next */
     struct pcr_selection seal;
     uint32_t ek_trust; /* bit EkTrust of each that is accepted */
     uint64_t firmware_floor;
@@ -39,8 +42,10 @@ const struct attest_policy *attest_policy_ref(const struct attest_policy *policy
 const struct attest_policy *attest_policy_unref(const struct attest_policy *policy);
 DEFINE_CLEANUP(attest_policy_unref, const struct attest_policy)
 
-/* What is quoted where no policy is known yet (a node that is pending): SHA-256, PCR 0 to 9, 11 and
- * 14, so that an operator can record a policy from it. */
+/* PCRs that are quoted whatever the policy pins, so that an operator can record a wider one: 0 to 9, 11
+ * and 14. */
+constexpr uint32_t ATTEST_QUOTED = 0x4bff;
+/* What is quoted where no policy is known yet (a node that is pending): these, of SHA-256. */
 void attest_default_selection(struct pcr_selection *ret);
 
 /* Whether this rule allows the value. */

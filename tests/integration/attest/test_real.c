@@ -176,7 +176,7 @@ static void a_new_tpm_is_pending_and_its_state_recorded(void **state)
                            buf_slice(&yaml), &message, &err));
     assert_ok(attest_policy_new((const Postern__V1__AttestationPolicy *)message, &f.policy, &err));
     char text[PCR_TEXT_MAX];
-    assert_string_equal(pcr_selection_format(&f.policy->quoted, text),
+    assert_string_equal(pcr_selection_format(&f.policy->pinned, text),
                         "sha256:0,2,4,6,7,8,9,11,14");
     assert_string_equal(pcr_selection_format(&f.policy->seal, text), "sha256:0,2,4,6,7,8,9,11");
 }

@@ -753,7 +753,8 @@ static void test_record_and_explain(void **state)
     Postern__V1__RecordPolicyResponse *recorded;
     record.agent_id = first.id.agent_id;
     record.name = (char[]){"recorded"};
-    record.pcrs = (char[]){"sha256:4,7"};
+    record.pcrs = (char[]){"sha256:0,4,7,9"}; /* 9 is none of what its policy pins: wider */
+    record.seal = (char[]){"sha256:9"};
     assert_ok(admin_service_record_policy_sync(world->bench.operator_client, nullptr, &record,
                                                &recorded, &err));
     assert_non_null(strstr(recorded->yaml, "name: recorded"));

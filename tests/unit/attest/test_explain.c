@@ -31,7 +31,7 @@ static const struct attest_policy *policy_of(const struct buf *yaml)
 }
 
 static void recorded(const char *values_text, const char *pcrs_text, const char *seal_text,
-                     const char *quoted, const char *sealed)
+                     const char *pinned, const char *sealed)
 {
     struct error err = {0};
     char text[PCR_TEXT_MAX];
@@ -49,7 +49,7 @@ static void recorded(const char *values_text, const char *pcrs_text, const char 
                                    seal_text ? &seal : nullptr, &yaml, &err));
     const struct attest_policy *policy = policy_of(&yaml);
     assert_string_equal(policy->message->name, "good-1");
-    assert_string_equal(pcr_selection_format(&policy->quoted, text), quoted);
+    assert_string_equal(pcr_selection_format(&policy->pinned, text), pinned);
     assert_string_equal(pcr_selection_format(&policy->seal, text), sealed);
     assert_int_equal(policy->ek_trust, 1U << POSTERN__V1__EK_TRUST__EK_TRUST_VENDOR_CERT);
     assert_int_equal(attest_differences(policy, &values, differences), 0);
