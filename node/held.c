@@ -3,8 +3,6 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-#include <stdio.h>
-
 constexpr size_t APPRAISAL_BODY_MAX = 64 * 1024;
 
 /* ---- Texts ---- */

@@ -83,8 +83,8 @@ struct held {
     /* The live set was there once since the last wipe: what is absent now does not exist. */
     bool complete;
 
-    char agent_id[33];                /* empty before the first challenge or slot */
-    Postern__V1__Verdict verdict;     /* of the last appraisal */
+    char agent_id[33];            /* empty before the first challenge or slot */
+    Postern__V1__Verdict verdict; /* of the last appraisal */
     /* Of the last appraisal, for pods: which checks, in words ("pcr-policy"), each once. Details, such
      * as PCR values, are for the node's log alone. */
     struct texts reasons;

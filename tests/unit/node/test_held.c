@@ -194,6 +194,35 @@ static void unknown_and_not_allowed_are_the_same_answer(void **state)
     assert_string_equal(a.message, b.message);
 }
 
+/* What a pod is told names the checks; values of PCRs and policies are the operator's. */
+static void pods_learn_which_checks_and_no_details(void **state)
+{
+    (void)state;
+    CLEANUP(held_done) struct held held;
+    struct error err = {0};
+    const struct held_secret *secret;
+    Postern__V1__AppraisalBody body = POSTERN__V1__APPRAISAL_BODY__INIT;
+    Postern__V1__Reason reason[3], *reasons[3];
+    static const char *const names[] = {"pcr-policy", "event\x1b-log", "pcr-policy"};
+    const struct moment came = {.wall_ms = APPRAISED, .boot_ms = 1};
+    for (size_t i = 0; i < ARRAY_LEN(reason); i++) {
+        reason[i] = (Postern__V1__Reason)POSTERN__V1__REASON__INIT;
+        reason[i].name = (char *)names[i];
+        reason[i].detail = (char *)"PCR 7 is 00ff under policy fleet";
+        reasons[i] = &reason[i];
+    }
+    body.verdict = POSTERN__V1__VERDICT__VERDICT_CONTRAINDICATED;
+    body.reasons = reasons;
+    body.n_reasons = ARRAY_LEN(reasons);
+    set_up(&held);
+    assert_ok(held_appraise(&held, &body, slice_str("the body"), &came, &err));
+    assert_int_equal(held.reasons.count, 2);
+    assert_string_equal(held.reasons.text[0], "pcr-policy");
+    assert_string_equal(held.reasons.text[1], "event\\x1b-log");
+    assert_false(held_release(&held, "spiffe://x/a", "db", APPRAISED, &secret, &err));
+    assert_string_equal(err.message, "the authority refuses this node's state: pcr-policy");
+}
+
 static void heads_and_versions_only_rise(void **state)
 {
     (void)state;
@@ -309,6 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(release_is_decided_by_a_table),
         cmocka_unit_test(unknown_and_not_allowed_are_the_same_answer),
+        cmocka_unit_test(pods_learn_which_checks_and_no_details),
         cmocka_unit_test(heads_and_versions_only_rise),
         cmocka_unit_test(a_name_that_is_gone_is_erased),
         cmocka_unit_test(degraded_since_the_first_of_loss_and_expiry),
