@@ -347,7 +347,7 @@ static void on_change(void *arg, struct rpc_call *call, const Postern__V1__Watch
         attest_soon(agent);
         break;
     case POSTERN__V1__WATCH_RESPONSE__CHANGE_TIME:
-        timekeeper_set(&agent->time, message->time->now_ms, clock_boot_ms());
+        timekeeper_hear(&agent->time, message->time->now_ms, clock_boot_ms());
         break;
     default:
         break; /* of a newer authority */

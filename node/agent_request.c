@@ -41,7 +41,7 @@ static struct requester requester_of(const struct agent *agent)
     return (struct requester){
         .agent_id = agent->held.agent_id,
         .generation = agent->current.number,
-        .time_ms = timekeeper_authority(&agent->time, clock_wall_ms(), clock_boot_ms()),
+        .time_ms = timekeeper_authority(&agent->time, clock_boot_ms()),
     };
 }
 

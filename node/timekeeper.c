@@ -5,6 +5,12 @@ void timekeeper_set(struct timekeeper *keeper, int64_t authority_ms, uint64_t bo
     *keeper = (struct timekeeper){.known = true, .authority_ms = authority_ms, .boot_ms = boot_ms};
 }
 
+void timekeeper_hear(struct timekeeper *keeper, int64_t authority_ms, uint64_t boot_ms)
+{
+    if (!keeper->known || authority_ms > timekeeper_authority(keeper, boot_ms))
+        timekeeper_set(keeper, authority_ms, boot_ms);
+}
+
 /* A sum that ends at the greatest time instead of overflowing. */
 static int64_t later(int64_t time, uint64_t ms)
 {
@@ -26,15 +32,15 @@ void timekeeper_restore(struct timekeeper *keeper, const Postern__V1__TimePair *
                    boot_ms);
 }
 
-int64_t timekeeper_authority(const struct timekeeper *keeper, int64_t wall_ms, uint64_t boot_ms)
+int64_t timekeeper_authority(const struct timekeeper *keeper, uint64_t boot_ms)
 {
     if (!keeper->known)
-        return wall_ms;
+        return 0;
     return later(keeper->authority_ms, boot_ms > keeper->boot_ms ? boot_ms - keeper->boot_ms : 0);
 }
 
 int64_t timekeeper_now(const struct timekeeper *keeper, int64_t wall_ms, uint64_t boot_ms)
 {
-    int64_t authority = timekeeper_authority(keeper, wall_ms, boot_ms);
+    int64_t authority = timekeeper_authority(keeper, boot_ms);
     return authority > wall_ms ? authority : wall_ms;
 }

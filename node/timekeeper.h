@@ -18,7 +18,11 @@ struct timekeeper {
     uint64_t boot_ms;     /* … at this moment */
 };
 
+/* Signed, by an appraisal: replaces what was known. */
 void timekeeper_set(struct timekeeper *keeper, int64_t authority_ms, uint64_t boot_ms);
+/* Told by the connection alone: it may say that it is later than we know, and not that it is earlier;
+ * whoever sits between could stretch max_offline by that. The next appraisal heals a lie. */
+void timekeeper_hear(struct timekeeper *keeper, int64_t authority_ms, uint64_t boot_ms);
 
 /* The pair of a stored appraisal, and what the same TPM says now, at boot_ms. `since_ms`: how long ago
  * by the boot clock the appraisal came, 0 if that was in another boot. A pair of another AK, or one
@@ -29,5 +33,6 @@ void timekeeper_restore(struct timekeeper *keeper, const Postern__V1__TimePair *
 
 /* The later of the system's clock and the authority's. */
 int64_t timekeeper_now(const struct timekeeper *keeper, int64_t wall_ms, uint64_t boot_ms);
-/* The authority's clock where it is known, for what the authority compares with its own. */
-int64_t timekeeper_authority(const struct timekeeper *keeper, int64_t wall_ms, uint64_t boot_ms);
+/* The authority's clock, for what the authority compares with its own: its newest time and what passed
+ * since by the boot clock, never the system's clock. 0 where it is unknown. */
+int64_t timekeeper_authority(const struct timekeeper *keeper, uint64_t boot_ms);
