@@ -3,8 +3,10 @@
 #include "attest_service.h"
 
 #include "base/clock.h"
+#include "base/crypt.h"
 #include "pb/message.h"
 #include "spiffe/svid.h"
+#include "tpmwire/public.h"
 
 #include <string.h>
 
@@ -261,6 +263,49 @@ static void check_svid(const struct attempt *attempt)
     X509_free(ca);
 }
 
+/* docs/protocol.md, "What a node checks before it believes": an honest answer passes all of it. */
+static void check_what_a_node_checks(const struct attempt *attempt)
+{
+    struct error err = {0};
+    uint8_t evidence[SHA256_SIZE], bundle[SHA256_SIZE];
+    const Postern__V1__Appraisal *appraisal = attempt_appraisal(attempt);
+    const Postern__V1__AppraisalBody *body = attempt_body(attempt);
+    CLEANUP(buf_done) struct buf all, certificates;
+    buf_init(&all, 1024 * 1024);
+    buf_init(&certificates, 64 * 1024);
+    buf_put_prefixed(&all, buf_slice(&attempt->hello));
+    buf_put_prefixed(&all, buf_slice(&attempt->challenge));
+    buf_put_prefixed(&all, buf_slice(&attempt->evidence));
+    assert_ok(sha256(buf_slice(&all), evidence, &err));
+    for (size_t i = 0; i < appraisal->n_bundle; i++)
+        buf_put_prefixed(&certificates, slice(appraisal->bundle[i].data, appraisal->bundle[i].len));
+    assert_ok(sha256(buf_slice(&certificates), bundle, &err));
+
+    assert_string_equal(body->agent_id, attempt->id.agent_id);
+    assert_true(
+        slice_equal(slice(body->evidence_hash.data, body->evidence_hash.len), SLICE_OF(evidence)));
+    assert_true(
+        slice_equal(slice(body->bundle_hash.data, body->bundle_hash.len), SLICE_OF(bundle)));
+    assert_true(slice_equal(slice(body->time->ak_name.data, body->time->ak_name.len),
+                            name_slice(&attempt->id.ak_name)));
+    int64_t now = clock_wall_ms();
+    assert_true(body->time->authority_ms <= body->appraised_at_ms && body->appraised_at_ms <= now);
+    assert_true(body->time->authority_ms > now - ATTEST_NONCE_LIFETIME_MS);
+    if (body->verdict != AFFIRMING) {
+        assert_int_equal(body->expires_at_ms, body->appraised_at_ms);
+        return;
+    }
+    assert_int_equal(body->expires_at_ms - body->appraised_at_ms, 15 * 60'000); /* the policy's */
+    assert_int_equal(body->policy_hash.len, SHA256_SIZE);
+    const Postern__V1__GenerationBody *offer = (const Postern__V1__GenerationBody *)attempt->offer;
+    if (!offer)
+        return;
+    assert_string_equal(offer->agent_id, attempt->id.agent_id);
+    assert_true(slice_equal(slice(offer->counter_name.data, offer->counter_name.len),
+                            name_slice(&attempt->id.counter_name)));
+    assert_true(offer->generation > attempt->machine->generation);
+}
+
 /* ---- Admission ---- */
 
 static void test_pending_then_approved(void **state)
@@ -274,6 +319,7 @@ static void test_pending_then_approved(void **state)
     assert_false(attempt_body(&first)->releases);
     assert_int_equal(attempt_appraisal(&first)->n_svid, 0);
     assert_null(first.offer);
+    check_what_a_node_checks(&first);
     check_signatures(&first, "postern appraisal v1", attempt_appraisal(&first)->body,
                      attempt_appraisal(&first)->signatures,
                      attempt_appraisal(&first)->n_signatures);
@@ -305,6 +351,7 @@ static void test_pending_then_approved(void **state)
     assert_verdict(&second, AFFIRMING);
     assert_true(attempt_body(&second)->releases);
     assert_string_equal(attempt_body(&second)->policy, "good");
+    check_what_a_node_checks(&second);
     check_svid(&second);
     assert_non_null(second.offer);
     /* The AK is known by now, so nothing had to be activated. */
@@ -363,6 +410,8 @@ static void test_token_is_not_spent_by_a_bad_state(void **state)
     assert_verdict(&bad, CONTRAINDICATED);
     assert_int_equal(attempt_appraisal(&bad)->n_svid, 0);
     assert_null(bad.offer);
+    assert_false(attempt_body(&bad)->releases);
+    check_what_a_node_checks(&bad);
     machine_reboot(&world->one);
     CLEANUP(attempt_done) struct attempt good = {
         .bench = &world->bench, .machine = &world->one, .token = token};
@@ -600,6 +649,7 @@ static void test_generations(void **state)
     again(world, &world->one, &second);
     import_offer(&world->one, &second, &two);
     assert_int_equal(two.body->generation, 2);
+    check_what_a_node_checks(&second);
     assert_int_equal(two.body->limit, one.body->limit + 1);
     confirm.generation = 2;
     assert_ok(bench_transact(&world->bench, run_confirm, &confirm, &err));
