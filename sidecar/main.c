@@ -8,6 +8,12 @@
 #include "base/mem.h"
 #include "program/daemon.h"
 
+#include <errno.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 struct sidecar {
     struct daemon_run *run;
     struct node_link *link;
@@ -32,6 +38,19 @@ static void sidecar_stop(void *state)
     mem_free(sidecar);
 }
 
+/* A sidecar needs no right at all: what a container's settings left it is given up before the first
+ * byte of a stranger is read, and no program that it could be made to run gets any back. */
+static bool drop_rights(struct error *err)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
+        syscall(SYS_capset, &header, none) != 0)
+        return error_set_errno(err, errno, "give up what this process may");
+    return true;
+}
+
 static bool sidecar_start(struct daemon_run *run, void **ret_state, struct error *err)
 {
     struct sidecar *sidecar = mem_new(1, sizeof(*sidecar));
@@ -40,7 +59,8 @@ static bool sidecar_start(struct daemon_run *run, void **ret_state, struct error
     const Postern__V1__SidecarConfig *config = sidecar_config(run);
     sidecar->run = run;
     if (!node_link_new(daemon_loop(run), config->node_socket, &sidecar->link, err) ||
-        !app_new(daemon_loop(run), config, sidecar->link, &sidecar->app, err)) {
+        !app_new(daemon_loop(run), config, sidecar->link, &sidecar->app, err) ||
+        !drop_rights(err)) {
         sidecar_stop(sidecar);
         return false;
     }

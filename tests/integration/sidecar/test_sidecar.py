@@ -5,10 +5,12 @@ The node agent is away in most of these: the sidecar must answer for itself."""
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "testlib"))
@@ -102,7 +104,10 @@ class Frames(unittest.TestCase):
             "        print('OK')\n"
             "    except grpc.RpcError as error:\n"
             "        print(error.code().name)\n"
-            "        print(error.details())\n")
+            "        print(error.details())\n"
+            "        for key, value in error.trailing_metadata() or ():\n"
+            "            if key == 'grpc-status-details-bin' and b'BadRequest' in value:\n"
+            "                print('field', 'name' if b'\\x0a\\x04name' in value else value)\n")
         lines = run([os.environ["POSTERN_PYTHON"], "-c", script, self.stage.target, method,
                      request.hex()]).stdout.splitlines()
         return lines[0], "\n".join(lines[1:])
@@ -124,6 +129,24 @@ class Frames(unittest.TestCase):
                 self.assertEqual(found, status, details)
                 self.assertIn(text, details)
 
+    def test_names(self):
+        """1 to 253 of a-z 0-9 - . _ /, judged by the sidecar itself: the node agent is away."""
+        get = "/postern.v1.SecretService/Get"
+        for name in (b"", b"A", b"a b", b"a:b", "\u00e4".encode(), b"a" * 254, b"a\n", b"a\\b"):
+            with self.subTest(name):
+                request = b"\x0a" + self.varint(len(name)) + name if name else b""
+                found, details = self.call(get, request)
+                self.assertEqual(found, "INVALID_ARGUMENT", details)
+                self.assertIn("field name", details)
+        for name in (b"a", b"a" * 253, b"billing/db-1.user_2"):
+            with self.subTest(name):
+                found, details = self.call(get, b"\x0a" + self.varint(len(name)) + name)
+                self.assertEqual(found, "UNAVAILABLE", details)
+
+    @staticmethod
+    def varint(number):
+        return bytes([number]) if number < 128 else bytes([number & 127 | 128, number >> 7])
+
     def test_unknown_fields_are_ignored(self):
         found, details = self.call("/postern.v1.StatusService/Get", b"\xf8\x3f\x01")
         self.assertEqual(found, "OK", details)
@@ -131,6 +154,55 @@ class Frames(unittest.TestCase):
     def test_unknown_methods(self):
         for method in ("/postern.v1.SecretService/Nothing", "/nobody.Knows/This"):
             self.assertEqual(self.call(method, b"")[0], "UNIMPLEMENTED")
+
+
+class Rights(unittest.TestCase):
+    """What a sidecar can't do, as the kernel sees it."""
+
+    def setUp(self):
+        self.stage = Stage(self.enterContext(tempfile.TemporaryDirectory()))
+        self.stage.start()
+        self.addCleanup(self.stage.process.end)
+        # It listens a moment before it gives up the last of its rights.
+        self.stage.process.wait_output("the app's API is on")
+
+    def test_it_gives_up_its_rights(self):
+        lines = pathlib.Path(f"/proc/{self.stage.process.pid}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+            self.assertEqual(int(status[kind], 16), 0, kind)
+
+    def test_it_links_nothing_privileged(self):
+        libraries = run(["ldd", find_program("postern")]).stdout
+        self.assertIn("libnghttp2", libraries)
+        for name in ("tss2", "sqlite", "libpq", "bpf"):
+            self.assertNotIn(name, libraries)
+
+    def reload(self, text, expected):
+        self.stage.config.write_text(text)
+        self.stage.process.child.send_signal(signal.SIGHUP)
+        return self.stage.process.wait_output(expected)
+
+    def test_sighup(self):
+        text = self.stage.config.read_text()
+        for field, other in (("node_socket", f"{self.stage.folder}/other.sock"),
+                             ("app_socket", f"{self.stage.folder}/other.sock"),
+                             ("app_listen", "127.0.0.1:1")):
+            with self.subTest(field):
+                lines = [f"{field}: {other}" if line.startswith(field) else line
+                         for line in text.splitlines()]
+                line = self.reload("\n".join(lines) + "\n", f"{field}: a change needs a restart")
+                self.assertIn("stays as it was", line)
+        self.reload(text, "was read anew")
+
+    def test_sighup_sets_the_log_level(self):
+        text = self.stage.config.read_text()
+        self.reload(text + "log:\n  level: error\n", "")
+        time.sleep(0.5)  # it says nothing that could be waited for: that is the point
+        self.reload("wrong\n", "stays as it was")
+        self.assertNotIn("was read anew", self.stage.process.output())
+        self.reload(text + "log:\n  level: info\n", "was read anew")
 
 
 class Configuration(unittest.TestCase):
