@@ -2,10 +2,10 @@
 
 #include "authority.h"
 
+#include "base/certificate.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/certificate.h"
 #include "spiffe/svid.h"
 
 /* Bits of enum caller_kind. */
