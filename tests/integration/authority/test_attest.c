@@ -856,6 +856,12 @@ static void test_record_of_unproven_values(void **state)
     assert_true(attest(&lie));
     assert_verdict(&lie, CONTRAINDICATED);
     assert_true(has_reason(&lie, "pcr-digest"));
+    /* A list has the first reason of each node, however many there are. */
+    assert_int_equal(attempt_body(&lie)->n_reasons, 2);
+    Postern__V1__ListNodesResponse *nodes = bench_nodes(&world->bench);
+    assert_int_equal(nodes->nodes[0]->n_reasons, 1);
+    assert_string_equal(nodes->nodes[0]->reasons[0]->name, "pcr-digest");
+    pb_free(&nodes->base);
     Postern__V1__RecordPolicyRequest record = POSTERN__V1__RECORD_POLICY_REQUEST__INIT;
     Postern__V1__RecordPolicyResponse *recorded;
     record.agent_id = first.id.agent_id;
