@@ -186,15 +186,16 @@ static bool show_node(struct tx *tx, struct admin_call *call, struct error *err)
 
 /* ---- ListNodes ---- */
 
-/* With one reason each, the first: strangers decide how many their pending rows have, and a thousand of
- * those must not push the list over what one message may have. ExplainNode has all. */
+/* Those that nobody has admitted come with one reason each: strangers decide how many there are, and a
+ * thousand such rows must not push the list over what one message may have. ExplainNode has all. */
 static bool list_record(void *arg, const struct node_record *record, struct error *err)
 {
     struct admin_call *call = arg;
     struct node_view **last = call->nodes_end;
     if (!show_record(arg, record, err))
         return false;
-    if ((*last)->message.n_reasons > 1)
+    bool admitted = record->admission == POSTERN__V1__ADMISSION__ADMISSION_ADMITTED;
+    if (!admitted && (*last)->message.n_reasons > 1)
         (*last)->message.n_reasons = 1;
     return true;
 }
