@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "rpc/peer.h"
-#include "spiffe/certificate.h"
+#include "base/certificate.h"
 
 COUNTER(watch_ahead, "postern_watch_ahead_total",
         "Names of which a node holds a newer head than the database has.");

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "spiffe/certificate.h"
+#include "base/certificate.h"
 #include "spiffe/id.h"
 
 constexpr size_t BUNDLE_DOMAINS_MAX = 64; /* federated domains: configuration gone wild */

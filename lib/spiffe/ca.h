@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "spiffe/certificate.h"
+#include "base/certificate.h"
 #include "spiffe/id.h"
 
 constexpr size_t CSR_MAX = 16 * 1024;   /* DER; a peer sends them. ML-DSA-65 needs 5.5 KiB */

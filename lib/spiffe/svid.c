@@ -1,11 +1,9 @@
 #include "spiffe/svid.h"
 
 #include "base/mem.h"
-#include "base/text.h"
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
-#include <time.h>
 
 static bool refuse(struct error *err, const char *what)
 {
@@ -86,13 +84,6 @@ bool svid_id(X509 *leaf, struct spiffe_id *ret, struct error *err)
     return ok;
 }
 
-static char *time_text(const ASN1_TIME *time, char ret[static TIME_TEXT_SIZE])
-{
-    struct tm tm = {0};
-    (void)ASN1_TIME_to_tm(time, &tm);
-    return time_format((int64_t)timegm(&tm) * 1000, ret);
-}
-
 static bool explain(X509_STORE_CTX *store, const struct spiffe_id *id, struct error *err)
 {
     char time[TIME_TEXT_SIZE];
@@ -104,11 +95,11 @@ static bool explain(X509_STORE_CTX *store, const struct spiffe_id *id, struct er
     switch (code) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
         return error_set(err, ERROR_UNAUTHENTICATED, "the %s of %s expired at %s", whose, id->text,
-                         time_text(X509_get0_notAfter(at), time));
+                         certificate_time_format(X509_get0_notAfter(at), time));
     case X509_V_ERR_CERT_NOT_YET_VALID:
         return error_set(err, ERROR_UNAUTHENTICATED,
                          "the %s of %s is not valid before %s: compare the clocks", whose, id->text,
-                         time_text(X509_get0_notBefore(at), time));
+                         certificate_time_format(X509_get0_notBefore(at), time));
     default:
         return error_set_native(err, ERROR_UNAUTHENTICATED, ERROR_DOMAIN_OPENSSL, code,
                                 X509_verify_cert_error_string(code),

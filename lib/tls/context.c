@@ -1,54 +1,13 @@
 #include "tls/internal.h"
 
+#include "base/certificate.h"
 #include "base/mem.h"
-#include "base/text.h"
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 
 static const char CIPHERSUITES[] = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-
-/* Certificates in one PEM text: a file of thousands would cost memory and time. */
-constexpr int PEM_CERTIFICATES_MAX = 100;
-
-static void free_chain(STACK_OF(X509) * *chain)
-{
-    sk_X509_pop_free(*chain, X509_free);
-}
-
-/* All certificates of the PEM text, at least one. Other things in it are passed over, except broken
- * ones. */
-static bool read_certificates(struct slice pem, const char *what, STACK_OF(X509) * *ret,
-                              struct error *err)
-{
-    CLEANUP(free_chain) STACK_OF(X509) *all = sk_X509_new_null();
-    BIO *bio = pem.len <= INT_MAX ? BIO_new_mem_buf(pem.data, (int)pem.len) : nullptr;
-    if (!all || !bio) {
-        BIO_free(bio);
-        return error_set_memory(err);
-    }
-    ERR_clear_error();
-    for (X509 *one; (one = PEM_read_bio_X509(bio, nullptr, nullptr, nullptr));) {
-        if (sk_X509_num(all) >= PEM_CERTIFICATES_MAX || sk_X509_push(all, one) <= 0) {
-            X509_free(one);
-            BIO_free(bio);
-            return error_set(err, ERROR_EXHAUSTED, "%s: more than %d certificates", what,
-                             PEM_CERTIFICATES_MAX);
-        }
-    }
-    BIO_free(bio);
-    unsigned long end = ERR_peek_last_error();
-    if (ERR_GET_LIB(end) != ERR_LIB_PEM || ERR_GET_REASON(end) != PEM_R_NO_START_LINE)
-        return error_set_openssl(err, ERROR_INVALID, "%s: broken PEM", what);
-    ERR_clear_error();
-    if (sk_X509_num(all) == 0)
-        return error_set(err, ERROR_INVALID,
-                         "%s: no certificate in it, expected -----BEGIN CERTIFICATE-----", what);
-    *ret = TAKE(all);
-    return true;
-}
 
 static bool set_identity(SSL_CTX *ssl, const struct tls_config *config, struct error *err)
 {
@@ -59,9 +18,9 @@ static bool set_identity(SSL_CTX *ssl, const struct tls_config *config, struct e
     }
     if (config->certificates.len == 0 || !config->key)
         return error_set(err, ERROR_INVALID, "a certificate and a key are needed, not one of them");
-    CLEANUP(free_chain) STACK_OF(X509) *chain = nullptr;
-    if (!read_certificates(config->certificates, "our certificate", &chain, err))
-        return false;
+    CLEANUP(certificates_free_at) STACK_OF(X509) *chain = nullptr;
+    if (!certificates_parse(config->certificates, &chain, err))
+        return error_prefix(err, "our certificate");
     X509 *leaf = sk_X509_shift(chain);
     ERR_clear_error();
     bool ok = true;
@@ -78,10 +37,10 @@ static bool set_trust(SSL_CTX *ssl, const struct tls_config *config, struct erro
 {
     if (config->trust.len == 0)
         return true;
-    CLEANUP(free_chain) STACK_OF(X509) *anchors = nullptr;
+    CLEANUP(certificates_free_at) STACK_OF(X509) *anchors = nullptr;
     const char *name = config->trust_name ? config->trust_name : "the trust anchors";
-    if (!read_certificates(config->trust, name, &anchors, err))
-        return false;
+    if (!certificates_parse(config->trust, &anchors, err))
+        return error_prefix(err, "%s", name);
     X509_STORE *store = SSL_CTX_get_cert_store(ssl);
     for (int i = 0; i < sk_X509_num(anchors); i++) {
         if (X509_STORE_add_cert(store, sk_X509_value(anchors, i)) != 1)
@@ -162,13 +121,6 @@ static bool set_server_name(struct tls_context *context, const char *name, struc
     return true;
 }
 
-static char *time_text(const ASN1_TIME *time, char ret[static TIME_TEXT_SIZE])
-{
-    struct tm tm = {0};
-    (void)ASN1_TIME_to_tm(time, &tm); /* libcrypto has compared it just before: it is readable */
-    return time_format((int64_t)timegm(&tm) * 1000, ret);
-}
-
 /* Why libcrypto found no good path, in words that say what to look at. */
 static void explain(const struct tls_context *context, X509_STORE_CTX *store, struct error *err)
 {
@@ -195,11 +147,11 @@ static void explain(const struct tls_context *context, X509_STORE_CTX *store, st
         break;
     case X509_V_ERR_CERT_HAS_EXPIRED:
         error_set(err, ERROR_UNAUTHENTICATED, "%s expired at %s", whose,
-                  time_text(X509_get0_notAfter(at), time));
+                  certificate_time_format(X509_get0_notAfter(at), time));
         break;
     case X509_V_ERR_CERT_NOT_YET_VALID:
         error_set(err, ERROR_UNAUTHENTICATED, "%s is not valid before %s: compare the clocks",
-                  whose, time_text(X509_get0_notBefore(at), time));
+                  whose, certificate_time_format(X509_get0_notBefore(at), time));
         break;
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:

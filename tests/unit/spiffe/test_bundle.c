@@ -65,39 +65,6 @@ static void refuses_what_is_no_bundle(void **state)
     cert_done(&ca);
 }
 
-static void certificates_come_and_go(void **state)
-{
-    (void)state;
-    struct error err = {0};
-    struct cert ca = cert_make(&(struct cert_spec)CERT_CA("ca"));
-    CLEANUP(buf_done) struct buf der = {.max = 65'536}, pem = {.max = 65'536},
-                                 again = {.max = 65'536};
-    X509 *parsed = POISON;
-    STACK_OF(X509) *all = POISON;
-    assert_ok(certificate_to_der(ca.x509, &der, &err));
-    assert_ok(certificate_to_pem(ca.x509, &pem, &err));
-    cert_pem(ca.x509, &again);
-    assert_true(slice_equal(buf_slice(&pem), buf_slice(&again)));
-    assert_fails(certificate_from_der(slice(der.data, der.len - 1), &parsed, &err), ERROR_INVALID);
-    assert_fails(certificate_from_der(slice_str(""), &parsed, &err), ERROR_INVALID);
-    assert_ptr_equal(parsed, POISON);
-    assert_ok(certificate_from_der(buf_slice(&der), &parsed, &err));
-    assert_int_equal(X509_cmp(parsed, ca.x509), 0);
-    X509_free(parsed);
-    parsed = POISON;
-    buf_put_u8(&der, 0);
-    assert_fails(certificate_from_der(buf_slice(&der), &parsed, &err), ERROR_INVALID);
-    assert_error_contains("left over");
-    assert_ptr_equal(parsed, POISON);
-    assert_fails(certificates_parse(slice_str("nothing"), &all, &err), ERROR_INVALID);
-    assert_ptr_equal(all, POISON);
-    assert_ok(certificates_parse(buf_slice(&pem), &all, &err));
-    assert_int_equal(sk_X509_num(all), 1);
-    assert_null(certificates_free(all));
-    assert_null(certificates_free(nullptr));
-    cert_done(&ca);
-}
-
 static bool make_one(void *arg, struct error *err)
 {
     struct bundles *bundles = POISON;
@@ -121,7 +88,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_the_own_domain_only),
         cmocka_unit_test(refuses_what_is_no_bundle),
-        cmocka_unit_test(certificates_come_and_go),
         cmocka_unit_test(survives_want_of_memory),
     };
     return cmocka_run_group_tests_name("bundle", tests, nullptr, nullptr);

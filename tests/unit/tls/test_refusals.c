@@ -348,13 +348,13 @@ static void bad_configs_are_refused(void **state)
     bad_config(&server, "do not belong together");
     server = server_config();
     server.certificates = slice_str("hello");
-    bad_config(&server, "no certificate in it");
+    bad_config(&server, "our certificate: no certificate: expected");
     server.certificates =
         slice_str("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    bad_config(&server, "broken PEM");
+    bad_config(&server, "our certificate: broken PEM");
     server = server_config();
     server.trust = slice_str("hello");
-    bad_config(&server, "/etc/ca.pem: no certificate in it");
+    bad_config(&server, "/etc/ca.pem: no certificate: expected");
     server = server_config();
     server.groups = "X25519:no-such-group";
     bad_config(&server, "no-such-group");

@@ -1,4 +1,4 @@
-#include "spiffe/certificate.h"
+#include "base/certificate.h"
 
 #include <limits.h>
 #include <openssl/err.h>
@@ -84,6 +84,13 @@ bool certificate_to_pem(const X509 *certificate, struct buf *ret, struct error *
     buf_put(ret, slice(text, (size_t)len));
     BIO_free(bio);
     return buf_ok(ret, err);
+}
+
+char *certificate_time_format(const ASN1_TIME *time, char ret[static TIME_TEXT_SIZE])
+{
+    struct tm tm;
+    int64_t seconds = ASN1_TIME_to_tm(time, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+    return time_format(seconds * 1000, ret);
 }
 
 bool certificate_expiry(const X509 *certificate, int64_t *ret, struct error *err)

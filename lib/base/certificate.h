@@ -1,9 +1,10 @@
 /*
- * X.509 certificates (RFC 5280) as PEM and DER, over libcrypto's X509. No judgement here: svid.h.
+ * X.509 certificates (RFC 5280) as PEM and DER, over libcrypto's X509. No judgement here.
  */
 #pragma once
 
 #include "base/buf.h"
+#include "base/text.h"
 
 #include <openssl/x509.h>
 
@@ -22,5 +23,8 @@ DEFINE_CLEANUP(certificates_free, STACK_OF(X509))
 [[nodiscard]] bool certificate_to_der(const X509 *certificate, struct buf *ret, struct error *err);
 [[nodiscard]] bool certificate_to_pem(const X509 *certificate, struct buf *ret, struct error *err);
 
+/* A time in a certificate as RFC 3339; an unreadable one, which libcrypto calls invalid too, as 1970.
+ * Returns ret. */
+char *certificate_time_format(const ASN1_TIME *time, char ret[static TIME_TEXT_SIZE]);
 /* Unix milliseconds of notAfter. INTERNAL for an unreadable one. */
 [[nodiscard]] bool certificate_expiry(const X509 *certificate, int64_t *ret, struct error *err);
