@@ -13,7 +13,7 @@ constexpr size_t GENERATION_BODY_MAX = 8 * 1024;
 
 bool conversation_new(struct identity *identity, struct policies *policies,
                       uint64_t svid_lifetime_ms,
-                      const uint8_t exporter[static RPC_CHANNEL_BINDING_SIZE],
+                      const uint8_t exporter[static CHANNEL_BINDING_SIZE],
                       struct conversation **ret, struct error *err)
 {
     struct conversation *conversation = mem_new(1, sizeof(*conversation));
@@ -22,7 +22,7 @@ bool conversation_new(struct identity *identity, struct policies *policies,
     conversation->identity = identity;
     conversation->policies = policies_ref(policies);
     conversation->svid_lifetime_ms = svid_lifetime_ms;
-    mem_copy(conversation->exporter, exporter, RPC_CHANNEL_BINDING_SIZE);
+    mem_copy(conversation->exporter, exporter, CHANNEL_BINDING_SIZE);
     buf_init(&conversation->hello_bytes, ATTEST_HELLO_MAX);
     buf_init(&conversation->challenge_bytes, ATTEST_CHALLENGE_MAX);
     buf_init(&conversation->evidence_bytes, ATTEST_EVIDENCE_MAX);

@@ -29,7 +29,7 @@ struct conversation {
     struct identity *identity;
     struct policies *policies; /* referenced: judged by what was asked by */
     uint64_t svid_lifetime_ms;
-    uint8_t exporter[RPC_CHANNEL_BINDING_SIZE];
+    uint8_t exporter[CHANNEL_BINDING_SIZE];
 
     struct buf hello_bytes, challenge_bytes, evidence_bytes;
     ProtobufCMessage *hello, *challenge, *evidence;
@@ -56,7 +56,7 @@ struct conversation {
 /* References the policies. EXHAUSTED. */
 [[nodiscard]] bool conversation_new(struct identity *identity, struct policies *policies,
                                     uint64_t svid_lifetime_ms,
-                                    const uint8_t exporter[static RPC_CHANNEL_BINDING_SIZE],
+                                    const uint8_t exporter[static CHANNEL_BINDING_SIZE],
                                     struct conversation **ret, struct error *err);
 /* On the loop's thread. Takes null; returns null. */
 struct conversation *conversation_free(struct conversation *conversation);

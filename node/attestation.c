@@ -29,7 +29,7 @@ struct attestation {
     /* As they travelled. */
     struct buf hello_bytes, challenge_bytes, evidence_bytes;
     ProtobufCMessage *challenge; /* what `evidence` borrows from */
-    uint8_t exporter[RPC_CHANNEL_BINDING_SIZE];
+    uint8_t exporter[CHANNEL_BINDING_SIZE];
     struct buf csr;
 
     struct rpc_call *call;

@@ -13,6 +13,8 @@ constexpr size_t SHA384_SIZE = 48;
 constexpr size_t AEAD_KEY_SIZE = 32; /* AES-256 */
 constexpr size_t AEAD_IV_SIZE = 12;
 constexpr size_t AEAD_TAG_SIZE = 16;
+/* The "tls-exporter" channel binding (RFC 9266): what TLS exports, RPC hands on and quotes carry. */
+constexpr size_t CHANNEL_BINDING_SIZE = 32;
 
 [[nodiscard]] bool random_bytes(void *ret, size_t len, struct error *err);
 

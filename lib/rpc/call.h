@@ -29,8 +29,6 @@
 struct rpc_call;
 struct rpc_method;
 
-constexpr size_t RPC_CHANNEL_BINDING_SIZE = 32; /* RFC 9266, TLS 1.3 exporter */
-
 /* What a program may limit; 0 takes the default. Each names the attack that it stops. */
 struct rpc_limits {
     /* One message, declared and actual: memory by one length field. Default 4 MiB. */

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "base/crypt.h"
 #include "loop/stream.h"
 #include "rpc/call.h"
 #include "tls/tls.h"
@@ -14,13 +15,12 @@ struct rpc_peer {
     bool local; /* a Unix socket; `credentials` are valid */
     struct stream_peer credentials;
 
-    bool secure;                       /* TLS; the following are valid */
-    struct tls_peer certificates;      /* checked by the TLS context; leaf null if there is none */
-    uint8_t binding[TLS_BINDING_SIZE]; /* RFC 9266 channel binding, the same at both ends */
+    bool secure;                  /* TLS; the following are valid */
+    struct tls_peer certificates; /* checked by the TLS context; leaf null if there is none */
+    uint8_t binding[CHANNEL_BINDING_SIZE]; /* RFC 9266 channel binding, the same at both ends */
 
     struct stream *stream; /* private: for rpc_peer_pidfd; null where there is no socket */
 };
-static_assert(TLS_BINDING_SIZE == RPC_CHANNEL_BINDING_SIZE);
 
 /* A pidfd of the process that connected, which the caller closes. INVALID: no Unix socket;
  * UNAVAILABLE: an older kernel, or the process is gone. */

@@ -276,11 +276,11 @@ struct slice tls_session_alpn(const struct tls_session *session)
     return slice(name, len);
 }
 
-bool tls_session_binding(const struct tls_session *session, uint8_t ret[static TLS_BINDING_SIZE],
-                         struct error *err)
+bool tls_session_binding(const struct tls_session *session,
+                         uint8_t ret[static CHANNEL_BINDING_SIZE], struct error *err)
 {
     static const char label[] = "EXPORTER-Channel-Binding";
-    uint8_t binding[TLS_BINDING_SIZE];
+    uint8_t binding[CHANNEL_BINDING_SIZE];
     if (session->state != TLS_OPEN && session->state != TLS_ENDED)
         return error_set(err, ERROR_CONFLICT, "a TLS session has a binding after its handshake");
     if (SSL_export_keying_material(session->ssl, binding, sizeof binding, label, sizeof label - 1,

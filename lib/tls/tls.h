@@ -12,7 +12,7 @@
  */
 #pragma once
 
-#include "base/buf.h"
+#include "base/crypt.h"
 #include "keys/key.h"
 
 #include <openssl/safestack.h>
@@ -21,7 +21,6 @@
 constexpr size_t TLS_HANDSHAKE_MAX = 64 * 1024; /* a peer that feeds a handshake without end */
 constexpr int TLS_CHAIN_MAX = 8;                /* certificates to check: each costs a signature */
 constexpr size_t TLS_OUTPUT_MAX = 32 * 1024 * 1024; /* a writer that never takes: our own defect */
-constexpr size_t TLS_BINDING_SIZE = 32;             /* RFC 9266 section 2 */
 constexpr size_t TLS_RECORD_MAX = 16 * 1024; /* plaintext of one record, RFC 8446 section 5.1 */
 
 enum tls_role { TLS_SERVER, TLS_CLIENT };
@@ -134,4 +133,4 @@ struct slice tls_session_alpn(const struct tls_session *session);
 /* RFC 9266 "tls-exporter": label EXPORTER-Channel-Binding, empty context. CONFLICT before the
  * handshake's end. */
 [[nodiscard]] bool tls_session_binding(const struct tls_session *session,
-                                       uint8_t ret[static TLS_BINDING_SIZE], struct error *err);
+                                       uint8_t ret[static CHANNEL_BINDING_SIZE], struct error *err);

@@ -37,7 +37,7 @@ bool binding_digest(enum binding_kind kind, const struct binding *binding,
         {"Name of the counter", name_slice(binding->counter), 0},
         {"hash of the CSR", SLICE_OF(csr), 0},
         {"hash of the hello", SLICE_OF(hello), 0},
-        {"exporter", binding->exporter, BINDING_EXPORTER_SIZE},
+        {"exporter", binding->exporter, CHANNEL_BINDING_SIZE},
     };
     CLEANUP(buf_done) struct buf all;
     buf_init(&all, BINDING_BYTES_MAX);

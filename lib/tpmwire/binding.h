@@ -10,7 +10,6 @@
 #include <tss2/tss2_tpm2_types.h>
 
 constexpr size_t BINDING_NONCE_SIZE = 32;
-constexpr size_t BINDING_EXPORTER_SIZE = 32; /* RFC 9266 */
 
 enum binding_kind {
     BINDING_QUOTE,   /* "postern quote v1" */
@@ -28,7 +27,7 @@ struct binding {
     const TPM2B_NAME *counter; /* with WRITTEN set */
     struct slice csr;          /* DER; hashed here */
     struct slice hello;        /* E1 as sent; hashed here */
-    struct slice exporter;     /* BINDING_EXPORTER_SIZE */
+    struct slice exporter;     /* CHANNEL_BINDING_SIZE */
 };
 
 /* SHA-256(tag ‖ N ‖ agent_id ‖ Name(AK) ‖ Name(WRAP) ‖ Name(REQ) ‖ Name(counter) ‖ SHA-256(CSR) ‖

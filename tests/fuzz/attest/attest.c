@@ -116,7 +116,7 @@ static bool judge(const struct input *input, const Postern__V1__Hello *hello,
         FUZZ_CHECK(err.class == ERROR_INVALID && err.field[0] != '\0');
         return false;
     }
-    uint8_t nonce[BINDING_NONCE_SIZE], exporter[BINDING_EXPORTER_SIZE], answer[32];
+    uint8_t nonce[BINDING_NONCE_SIZE], exporter[CHANNEL_BINDING_SIZE], answer[32];
     memset(nonce, 0x4e, sizeof nonce);
     memset(exporter, 0x45, sizeof exporter);
     memset(answer, 0x43, sizeof answer);

@@ -406,7 +406,7 @@ static void make_evidence(struct attempt *attempt)
     CLEANUP(pb_free_at) ProtobufCMessage *message = nullptr;
     CLEANUP(proofs_done) struct proofs proofs = {0};
     CLEANUP(buf_done) struct buf csr;
-    uint8_t exporter[RPC_CHANNEL_BINDING_SIZE];
+    uint8_t exporter[CHANNEL_BINDING_SIZE];
     buf_init(&csr, CSR_MAX);
     assert_ok(pb_unpack(&postern__v1__challenge__descriptor, buf_slice(&attempt->challenge),
                         nullptr, &message, &err));

@@ -73,7 +73,7 @@ struct scene {
     struct secret *credential;
 
     /* Challenge. */
-    uint8_t nonce[BINDING_NONCE_SIZE], exporter[BINDING_EXPORTER_SIZE];
+    uint8_t nonce[BINDING_NONCE_SIZE], exporter[CHANNEL_BINDING_SIZE];
     struct pcr_selection asked;
     Postern__V1__PcrSelection asked_banks[SCENE_BANKS_MAX], *asked_pointers[SCENE_BANKS_MAX];
     Postern__V1__Challenge challenge;

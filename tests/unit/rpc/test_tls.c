@@ -28,7 +28,7 @@ struct world {
     unsigned asked;
     bool secure, has_leaf;
     char leaf[64];
-    uint8_t binding[RPC_CHANNEL_BINDING_SIZE];
+    uint8_t binding[CHANNEL_BINDING_SIZE];
 };
 
 static void party_init(struct party *party, struct cert_spec spec)
@@ -165,8 +165,8 @@ static void test_mutual(void **state)
     assert_true(peer->secure);
     assert_int_equal(X509_cmp(peer->certificates.leaf, world->server_party.cert.x509), 0);
     /* RFC 9266: the same at both ends, and of this connection alone. */
-    static const uint8_t zero[RPC_CHANNEL_BINDING_SIZE];
-    uint8_t first[RPC_CHANNEL_BINDING_SIZE];
+    static const uint8_t zero[CHANNEL_BINDING_SIZE];
+    uint8_t first[CHANNEL_BINDING_SIZE];
     assert_memory_equal(peer->binding, world->binding, sizeof(first));
     assert_memory_not_equal(peer->binding, zero, sizeof(first));
     mem_copy(first, peer->binding, sizeof(first));

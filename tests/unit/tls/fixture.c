@@ -151,7 +151,7 @@ void assert_refused(struct side *side, enum error_class class, const char *says)
     assert_fails(tls_session_feed(side->session, slice_str("x"), &side->plain, &err),
                  ERROR_CONFLICT);
     assert_fails(tls_session_write(side->session, slice_str("x"), &err), ERROR_CONFLICT);
-    uint8_t binding[TLS_BINDING_SIZE];
+    uint8_t binding[CHANNEL_BINDING_SIZE];
     assert_fails(tls_session_binding(side->session, binding, &err), ERROR_CONFLICT);
 }
 
@@ -170,7 +170,7 @@ void two_sessions_agree(struct pair *pair, size_t chunk)
 {
     struct error err = {0};
     struct tls_config client = client_config(), server = server_config();
-    uint8_t binding[2][TLS_BINDING_SIZE] = {{1}, {2}};
+    uint8_t binding[2][CHANNEL_BINDING_SIZE] = {{1}, {2}};
     pair_init(pair, &client, &server);
     assert_int_equal(tls_session_state(pair->client.session), TLS_HANDSHAKE);
     assert_fails(tls_session_write(pair->client.session, slice_str("early"), &err), ERROR_CONFLICT);
@@ -185,7 +185,7 @@ void two_sessions_agree(struct pair *pair, size_t chunk)
     assert_true(slice_is(tls_session_alpn(pair->server.session), "h2"));
     assert_ok(tls_session_binding(pair->client.session, binding[0], &err));
     assert_ok(tls_session_binding(pair->server.session, binding[1], &err));
-    assert_memory_equal(binding[0], binding[1], TLS_BINDING_SIZE);
+    assert_memory_equal(binding[0], binding[1], CHANNEL_BINDING_SIZE);
     struct tls_peer peer;
     tls_session_peer(pair->server.session, &peer);
     assert_int_equal(X509_cmp(peer.leaf, client_party.cert.x509), 0);

@@ -8,12 +8,12 @@ static void sessions_agree(void **state)
     (void)state;
     struct pair one, two;
     struct error err = {0};
-    uint8_t binding[2][TLS_BINDING_SIZE];
+    uint8_t binding[2][CHANNEL_BINDING_SIZE];
     two_sessions_agree(&one, SIZE_MAX);
     two_sessions_agree(&two, SIZE_MAX);
     assert_ok(tls_session_binding(one.client.session, binding[0], &err));
     assert_ok(tls_session_binding(two.client.session, binding[1], &err));
-    assert_memory_not_equal(binding[0], binding[1], TLS_BINDING_SIZE);
+    assert_memory_not_equal(binding[0], binding[1], CHANNEL_BINDING_SIZE);
     pair_done(&one);
     pair_done(&two);
 }
@@ -216,7 +216,7 @@ static void talks_with_plain_libssl(void **state)
         assert_int_equal(SSL_read(peer.ssl, answer, sizeof answer), 6);
         assert_string_equal(answer, "answer");
 
-        uint8_t ours[TLS_BINDING_SIZE], theirs[TLS_BINDING_SIZE];
+        uint8_t ours[CHANNEL_BINDING_SIZE], theirs[CHANNEL_BINDING_SIZE];
         assert_ok(tls_session_binding(side.session, ours, &err));
         assert_int_equal(SSL_export_keying_material(peer.ssl, theirs, sizeof theirs,
                                                     "EXPORTER-Channel-Binding", 24, nullptr, 0, 0),
