@@ -223,6 +223,7 @@ bool agent_new(struct loop *loop, const struct agent_settings *settings, struct 
     generation_init(&agent->current);
     generation_init(&agent->offer);
     generation_init(&agent->unsealing);
+    slot_write_init(&agent->write);
     device_unseal_init(&agent->unseal);
     device_sign_init(&agent->sign);
     buf_init(&agent->body, REQUEST_BODY_MAX);
@@ -231,6 +232,7 @@ bool agent_new(struct loop *loop, const struct agent_settings *settings, struct 
     if (!copy_texts(agent, settings, err) ||
         !authority_keys_new(settings->trust_pem, &agent->keys, err) ||
         !device_new(loop, &settings->device, &agent->device, err) ||
+        !worker_new(loop, "disk", DISK_QUEUE_MAX, &agent->disk, err) ||
         !agent_reopen_slots(agent, err) || !agent_link_new(agent, err)) {
         agent_free(agent);
         return false;
@@ -247,6 +249,7 @@ struct agent *agent_free(struct agent *agent)
     agent->closing = true;
     /* First who comes back to us. */
     device_free(agent->device);
+    worker_free(agent->disk);
     rpc_call_drop(agent->request);
     rpc_call_drop(agent->watch);
     attestation_free(agent->attestation);
@@ -262,6 +265,7 @@ struct agent *agent_free(struct agent *agent)
     generation_done(&agent->current);
     generation_done(&agent->offer);
     generation_done(&agent->unsealing);
+    slot_write_done(&agent->write);
     device_unseal_done(&agent->unseal);
     device_sign_done(&agent->sign);
     buf_done(&agent->body);

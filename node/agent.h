@@ -33,7 +33,7 @@ struct agent_settings {
  * trust anchor; DENIED: the state's folder; what device_new says. */
 [[nodiscard]] bool agent_new(struct loop *loop, const struct agent_settings *settings,
                              struct agent **ret, struct error *err);
-/* Wipes. Waits for the TPM. Not from a callback. Takes null; returns null. */
+/* Wipes. Waits for the TPM and the disk. Not from a callback. Takes null; returns null. */
 struct agent *agent_free(struct agent *agent);
 
 /* Attests soon, whatever the authority asked for: an operator wants it. */

@@ -4,6 +4,7 @@
 #include "agent.h"
 #include "attestation.h"
 #include "join_token.h"
+#include "loop/worker.h"
 #include "packet.h"
 #include "plan.h"
 #include "sealed.h"
@@ -18,6 +19,7 @@ constexpr uint64_t BACKOFF_MAX_MS = 60'000;
 constexpr uint64_t TOKEN_LOOK_MS = 1'000;
 /* AttestNow as fast as it comes would be a stream that costs a TPM. */
 constexpr uint64_t ATTEST_PAUSE_MS = 1'000;
+constexpr size_t DISK_QUEUE_MAX = 1; /* jobs; there is one at a time */
 constexpr uint64_t REQUEST_TIMEOUT_MS = 30'000;
 /* Three AuthorityTimes missed: the stream is dead, whatever TCP says. */
 constexpr uint64_t WATCH_SILENCE_MS = 100'000;
@@ -49,7 +51,9 @@ struct agent {
     struct generation current; /* number 0: none can be opened */
     struct generation offer;   /* number 0: none */
     bool confirmed, raised;
-    bool unfinished; /* the last appraisal waits for the counter */
+    struct worker *disk;               /* writes slots */
+    struct slot_write write;           /* … this one */
+    bool unfinished;                   /* the last appraisal waits for the counter */
     uint64_t disk_after, disk_backoff; /* boot clock; ms */
     int64_t stored_affirmed_at;        /* of the affirmation in the newest slot */
     bool erased;                       /* a name that is in a slot is gone */

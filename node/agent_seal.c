@@ -129,22 +129,38 @@ void agent_unseal(struct agent *agent)
     begin_unseal(agent, on_slot);
 }
 
-void agent_write(struct agent *agent)
+/* What is in memory is served on; nothing is confirmed. */
+static void write_failed(struct agent *agent, const struct error *err)
 {
-    struct error err;
+    log_failure(LOG_ERROR, "slots", err, "nothing new is kept");
+    slot_write_done(&agent->write);
+    agent->disk_after = agent_back_off(agent, &agent->disk_backoff);
+    agent_step_done(agent);
+}
+
+static bool run_write(void *arg, struct error *err)
+{
+    const struct agent *agent = arg;
+    return slot_write_run(&agent->write, err);
+}
+
+static void on_written(void *arg, bool ok, const struct error *err)
+{
+    struct agent *agent = arg;
     uint64_t generation = agent->current.number;
-    size_t before = slots_of(agent->slots, generation);
-    if (!sealed_write(agent->slots, &agent->current, &agent->held, !agent->raised, &err)) {
-        /* What is in memory is served on; nothing is confirmed. */
-        log_failure(LOG_ERROR, "slots", &err, "nothing new is kept");
-        agent->disk_after = agent_back_off(agent, &agent->disk_backoff);
-        agent_step_done(agent);
+    if (agent->closing)
+        return;
+    if (!ok) {
+        sealed_undo(&agent->held);
+        agent->erased = true; /* it may have been the reason */
+        write_failed(agent, err);
         return;
     }
-    agent->disk_backoff = 0;
-    agent->erased = false;
-    agent->stored_affirmed_at = agent->held.affirmed_at;
+    size_t before = slots_of(agent->slots, generation);
+    slots_written(agent->slots, &agent->write);
     size_t after = slots_of(agent->slots, generation);
+    agent->disk_backoff = 0;
+    agent->stored_affirmed_at = agent->held.affirmed_at;
     log_at(after > before ? LOG_INFO : LOG_DEBUG, "slots",
            "generation %llu is in %zu of %zu slots, with %zu secrets", number(generation), after,
            SLOT_COUNT, agent->held.count);
@@ -152,6 +168,21 @@ void agent_write(struct agent *agent)
     if (before < SLOT_COUNT && after == SLOT_COUNT)
         agent->attest_at = clock_boot_ms();
     agent_step_done(agent);
+}
+
+/* The disk may take its time: pods are served meanwhile, and heads come. Appraisals do not, and no key
+ * changes: those are steps, of which this is the one that runs. */
+void agent_write(struct agent *agent)
+{
+    struct error err;
+    if (!sealed_prepare(agent->slots, &agent->current, &agent->held, !agent->raised, &agent->write,
+                        &err)) {
+        write_failed(agent, &err);
+        return;
+    }
+    agent->erased = false; /* a name that goes from now on is still in this slot */
+    if (!worker_submit(agent->disk, run_write, on_written, agent, 0, &err))
+        on_written(agent, false, &err);
 }
 
 void agent_wipe(struct agent *agent)

@@ -66,8 +66,8 @@ static bool layout_add(struct layout *layout, const struct held_secret *secret, 
     return true;
 }
 
-bool sealed_write(struct slots *slots, const struct generation *generation, struct held *held,
-                  bool keep_other, struct error *err)
+bool sealed_prepare(const struct slots *slots, const struct generation *generation,
+                    struct held *held, bool keep_other, struct slot_write *ret, struct error *err)
 {
     CLEANUP(layout_done) struct layout layout = {0};
     Postern__V1__NodeState state = POSTERN__V1__NODE_STATE__INIT;
@@ -90,11 +90,17 @@ bool sealed_write(struct slots *slots, const struct generation *generation, stru
         appraisal.boot_id = held->affirmation_came.boot_id;
         state.appraisal = &appraisal;
     }
-    if (!slots_write(slots, generation, held->agent_id, &state, &packets, keep_other, err))
+    if (!slots_prepare(slots, generation, held->agent_id, &state, &packets, keep_other, ret, err))
         return false;
     for (size_t i = 0; i < held->count; i++)
         held->secrets[i].durable = belongs(&held->secrets[i], generation);
     return true;
+}
+
+void sealed_undo(struct held *held)
+{
+    for (size_t i = 0; i < held->count; i++)
+        held->secrets[i].durable = false;
 }
 
 /* ---- Reading ---- */

@@ -254,28 +254,42 @@ static size_t next_slot(const struct slots *slots, uint64_t generation, bool kee
     return older;
 }
 
-bool slots_write(struct slots *slots, const struct generation *generation, const char *agent_id,
-                 const Postern__V1__NodeState *state, const Postern__V1__SlotPackets *packets,
-                 bool keep_other, struct error *err)
+void slot_write_init(struct slot_write *write)
+{
+    *write = (struct slot_write){0};
+    generation_init(&write->generation);
+    buf_init(&write->file, SLOT_SIZE_MAX);
+}
+
+void slot_write_done(struct slot_write *write)
+{
+    generation_done(&write->generation);
+    buf_done(&write->file);
+    slot_write_init(write);
+}
+
+bool slots_prepare(const struct slots *slots, const struct generation *generation,
+                   const char *agent_id, const Postern__V1__NodeState *state,
+                   const Postern__V1__SlotPackets *packets, bool keep_other, struct slot_write *ret,
+                   struct error *err)
 {
     uint8_t salt[ENVELOPE_SALT_SIZE];
     CLEANUP(buf_done) struct buf header = {0};
     CLEANUP(buf_done) struct buf ciphertext = {0};
     CLEANUP(buf_done) struct buf packed = {0};
-    CLEANUP(buf_done) struct buf file = {0};
     CLEANUP(buf_done) struct buf plain = {0};
-    CLEANUP(generation_done) struct generation copy;
+    CLEANUP(slot_write_done) struct slot_write write;
     buf_init(&header, SLOT_HEADER_MAX);
     buf_init(&ciphertext, SLOT_SIZE_MAX);
-    buf_init(&file, SLOT_SIZE_MAX);
     buf_init(&packed, SLOT_SIZE_MAX);
     buf_init_wiping(&plain, SECRET_MAX);
-    generation_init(&copy);
+    slot_write_init(&write);
 
-    struct slot *slot = &slots->slot[next_slot(slots, generation->number, keep_other)];
-    uint64_t sequence = slots->slot[newest(slots)].sequence + 1;
+    write.index = next_slot(slots, generation->number, keep_other);
+    write.path = slots->slot[write.index].path;
+    write.sequence = slots->slot[newest(slots)].sequence + 1;
     if (!random_bytes(salt, sizeof(salt), err) ||
-        !pack_header(generation, agent_id, sequence, salt, &header, err) ||
+        !pack_header(generation, agent_id, write.sequence, salt, &header, err) ||
         !pack_state(state, &plain, err) ||
         !envelope_seal(ENVELOPE_SLOT, generation->key, buf_slice(&header),
                        slice(salt, sizeof(salt)), buf_slice(&plain), &ciphertext, err) ||
@@ -283,13 +297,27 @@ bool slots_write(struct slots *slots, const struct generation *generation, const
         !slot_encode(&(struct slot_parts){.header = buf_slice(&header),
                                           .ciphertext = buf_slice(&ciphertext),
                                           .packets = buf_slice(&packed)},
-                     &file, err) ||
-        !generation_copy(generation, &copy, err) ||
-        !file_write_atomic(slot->path, buf_slice(&file), 0600, err))
-        return error_prefix(err, "write %s", slot->path);
-    slot_forget(slot);
-    generation_move(&slot->generation, &copy);
-    slot->sequence = sequence;
-    slot->valid = true;
+                     &write.file, err) ||
+        !generation_copy(generation, &write.generation, err))
+        return error_prefix(err, "write %s", write.path);
+    slot_write_done(ret);
+    *ret = write;
+    slot_write_init(&write);
     return true;
+}
+
+bool slot_write_run(const struct slot_write *write, struct error *err)
+{
+    return file_write_atomic(write->path, buf_slice(&write->file), 0600, err) ||
+           error_prefix(err, "write %s", write->path);
+}
+
+void slots_written(struct slots *slots, struct slot_write *write)
+{
+    struct slot *slot = &slots->slot[write->index];
+    slot_forget(slot);
+    generation_move(&slot->generation, &write->generation);
+    slot->sequence = write->sequence;
+    slot->valid = true;
+    slot_write_done(write);
 }

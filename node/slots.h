@@ -5,7 +5,9 @@
  * them is valid; of two valid ones the higher sequence is newer. While a new generation is not
  * confirmed it has one slot, which is rewritten in place, and the generation before keeps the other.
  *
- * Threading: the loop's thread. The files belong to one agent at a time.
+ * Writing has three parts, since an fsync may take as long as the disk likes: slots_prepare and
+ * slots_written on the loop's thread, slot_write_run between them on any. Threading: otherwise the
+ * loop's thread. The files belong to one agent at a time.
  */
 #pragma once
 
@@ -41,13 +43,29 @@ const char *slots_name(const struct slots *slots, size_t i);
 /* Frees what slots_open_state needs; the rest stays. */
 void slots_let_go(struct slots *slots);
 
-/* Writes the next slot under `generation`, which has its key and is imported. `keep_other`: the
- * generation is not confirmed yet, so a slot of the generation before is left alone.
- * EXHAUSTED: the state is larger than a slot may be, or the disk is full; the old files stand. */
-[[nodiscard]] bool slots_write(struct slots *slots, const struct generation *generation,
-                               const char *agent_id, const Postern__V1__NodeState *state,
-                               const Postern__V1__SlotPackets *packets, bool keep_other,
-                               struct error *err);
+/* A slot on its way to the disk: sealed already. */
+struct slot_write {
+    const char *path; /* of the slots */
+    size_t index;
+    uint64_t sequence;
+    struct generation generation;
+    struct buf file;
+};
+void slot_write_init(struct slot_write *write);
+/* For CLEANUP. */
+void slot_write_done(struct slot_write *write);
+
+/* Seals the next slot under `generation`, which has its key and is imported. `keep_other`: the
+ * generation is not confirmed yet, so a slot of the generation before is left alone. One at a time, and
+ * the slots outlive it. EXHAUSTED: the state is larger than a slot may be. */
+[[nodiscard]] bool slots_prepare(const struct slots *slots, const struct generation *generation,
+                                 const char *agent_id, const Postern__V1__NodeState *state,
+                                 const Postern__V1__SlotPackets *packets, bool keep_other,
+                                 struct slot_write *ret, struct error *err);
+/* Writes the file, and waits for the disk. EXHAUSTED: the disk is full; the old files stand. */
+[[nodiscard]] bool slot_write_run(const struct slot_write *write, struct error *err);
+/* It is on disk. Takes over what is in `write`. */
+void slots_written(struct slots *slots, struct slot_write *write);
 
 /* How many valid slots are of this generation. */
 size_t slots_of(const struct slots *slots, uint64_t generation);

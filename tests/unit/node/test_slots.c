@@ -129,6 +129,22 @@ static void reopen(struct scene *scene, struct error damage[SLOT_COUNT])
     assert_ok(slots_open(scene->folder, &scene->slots, damage, &err));
 }
 
+/* All parts of writing, one after another. */
+static bool sealed_write(struct slots *slots, const struct generation *generation,
+                         struct held *held, bool keep_other, struct error *err)
+{
+    CLEANUP(slot_write_done) struct slot_write write;
+    slot_write_init(&write);
+    if (!sealed_prepare(slots, generation, held, keep_other, &write, err))
+        return false;
+    if (!slot_write_run(&write, err)) {
+        sealed_undo(held);
+        return false;
+    }
+    slots_written(slots, &write);
+    return true;
+}
+
 /* Opens the i-th newest into a fresh struct held. */
 static bool read_back(struct scene *scene, size_t i, struct held *ret, struct error *err)
 {
@@ -230,6 +246,49 @@ static void read_file(const char *path, struct buf *ret)
     struct error err = {0};
     buf_init(ret, 1 << 20);
     assert_ok(file_read(path, ret, &err));
+}
+
+/* The disk is slow: heads come meanwhile, and what they say is not on it. */
+static void what_changes_meanwhile_is_not_durable(void **state)
+{
+    struct scene *scene = *state;
+    struct error err = {0};
+    bool changed;
+    CLEANUP(slot_write_done) struct slot_write write;
+    slot_write_init(&write);
+    put(&scene->held, &scene->generation, "other", "x");
+    assert_ok(sealed_prepare(scene->slots, &scene->generation, &scene->held, false, &write, &err));
+    assert_int_equal(slots_count(scene->slots), 0); /* nothing counts before it is written */
+    CLEANUP(head_done) struct head head;
+    head_init(&head);
+    head.name = mem_strdup("db");
+    head.epoch = 1;
+    head.seq = 2;
+    head.version = 2;
+    assert_ok(held_put_head(&scene->held, &head, &changed, &err));
+    assert_ok(slot_write_run(&write, &err));
+    slots_written(scene->slots, &write);
+    assert_int_equal(slots_count(scene->slots), 1);
+    assert_false(held_find(&scene->held, "db")->durable);
+    assert_true(held_find(&scene->held, "other")->durable);
+}
+
+static void a_write_that_fails_leaves_nothing_durable(void **state)
+{
+    struct scene *scene = *state;
+    struct error err = {0};
+    assert_ok(sealed_write(scene->slots, &scene->generation, &scene->held, false, &err));
+    assert_true(held_find(&scene->held, "db")->durable);
+    char moved[80];
+    (void)snprintf(moved, sizeof(moved), "%s.away", scene->folder);
+    assert_int_equal(rename(scene->folder, moved), 0);
+    assert_fails(sealed_write(scene->slots, &scene->generation, &scene->held, false, &err),
+                 ERROR_NOT_FOUND);
+    assert_false(held_find(&scene->held, "db")->durable);
+    assert_int_equal(slots_count(scene->slots), 1); /* the one before stands */
+    assert_int_equal(rename(moved, scene->folder), 0);
+    assert_ok(sealed_write(scene->slots, &scene->generation, &scene->held, false, &err));
+    assert_true(held_find(&scene->held, "db")->durable);
 }
 
 /* Truncated at, and flipped in, every byte: the other slot serves, and the next write repairs. */
@@ -338,6 +397,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_slot_comes_back, up, down),
         cmocka_unit_test_setup_teardown(slots_are_written_in_turn, up, down),
         cmocka_unit_test_setup_teardown(an_unconfirmed_generation_keeps_to_one_slot, up, down),
+        cmocka_unit_test_setup_teardown(what_changes_meanwhile_is_not_durable, up, down),
+        cmocka_unit_test_setup_teardown(a_write_that_fails_leaves_nothing_durable, up, down),
         cmocka_unit_test_setup_teardown(a_torn_slot_is_passed_over, up, down),
         cmocka_unit_test_setup_teardown(a_killed_writer_leaves_a_slot, up, down),
         cmocka_unit_test_setup_teardown(states_that_do_not_fit_are_refused, up, down),
