@@ -7,6 +7,17 @@
 #include <openssl/err.h>
 #include <stdio.h>
 
+/* The header wraps each in a macro for its callers. */
+#undef error_set
+#undef error_set_reason
+#undef error_set_field
+#undef error_at_field
+#undef error_set_native
+#undef error_set_errno
+#undef error_set_openssl
+#undef error_set_memory
+#undef error_prefix
+
 /* What a message is made from before it is cleaned and cut. Cleaning never shortens, so text that
  * does not fit here does not fit into a message either. */
 constexpr size_t ERROR_RAW_MAX = 2 * ERROR_MESSAGE_MAX;
@@ -137,7 +148,7 @@ static void error_field_show(const char *text, char *ret, size_t size)
         va_end(args);                                                                              \
     } while (false)
 
-bool (error_set)(struct error *err, enum error_class class, const char *format, ...)
+bool error_set(struct error *err, enum error_class class, const char *format, ...)
 {
     struct error_raw raw;
 
@@ -147,7 +158,7 @@ bool (error_set)(struct error *err, enum error_class class, const char *format, 
     return false;
 }
 
-bool (error_set_reason)(struct error *err, enum error_class class, const char *reason,
+bool error_set_reason(struct error *err, enum error_class class, const char *reason,
                       const char *format, ...)
 {
     struct error made = {.class = class};
@@ -160,7 +171,7 @@ bool (error_set_reason)(struct error *err, enum error_class class, const char *r
     return false;
 }
 
-bool (error_set_field)(struct error *err, const char *field, const char *format, ...)
+bool error_set_field(struct error *err, const char *field, const char *format, ...)
 {
     struct error made = {.class = ERROR_INVALID};
     struct error_raw raw;
@@ -172,7 +183,7 @@ bool (error_set_field)(struct error *err, const char *field, const char *format,
     return false;
 }
 
-bool (error_at_field)(struct error *err, const char *field)
+bool error_at_field(struct error *err, const char *field)
 {
     if (err->field[0] == '\0')
         error_field_show(field, err->field, sizeof(err->field));
@@ -191,7 +202,7 @@ static bool error_finish_native(struct error *err, enum error_class class, enum 
     return false;
 }
 
-bool (error_set_native)(struct error *err, enum error_class class, enum error_domain domain,
+bool error_set_native(struct error *err, enum error_class class, enum error_domain domain,
                       int64_t code, const char *text, const char *format, ...)
 {
     struct error_raw raw;
@@ -200,7 +211,7 @@ bool (error_set_native)(struct error *err, enum error_class class, enum error_do
     return error_finish_native(err, class, domain, code, text, &raw);
 }
 
-bool (error_set_errno)(struct error *err, int number, const char *format, ...)
+bool error_set_errno(struct error *err, int number, const char *format, ...)
 {
     enum error_class class = ERROR_INTERNAL;
     const char *text = strerrordesc_np(number);
@@ -214,7 +225,7 @@ bool (error_set_errno)(struct error *err, int number, const char *format, ...)
                                text ? text : "unknown error", &raw);
 }
 
-bool (error_set_openssl)(struct error *err, enum error_class class, const char *format, ...)
+bool error_set_openssl(struct error *err, enum error_class class, const char *format, ...)
 {
     const char *data = nullptr;
     int flags = 0;
@@ -238,12 +249,12 @@ bool (error_set_openssl)(struct error *err, enum error_class class, const char *
     return false;
 }
 
-bool (error_set_memory)(struct error *err)
+bool error_set_memory(struct error *err)
 {
     return error_set(err, ERROR_EXHAUSTED, "out of memory");
 }
 
-bool (error_prefix)(struct error *err, const char *format, ...)
+bool error_prefix(struct error *err, const char *format, ...)
 {
     struct error_raw raw;
 

@@ -47,8 +47,8 @@ static void test_kdfa_by_definition(void **)
     struct slice key = slice_str("a key of some length");
     uint8_t expected[SHA256_SIZE];
     static const char input[] = "\0\0\0\1LABEL\0uuvv\0\0\1\0";
-    assert_non_null(HMAC(EVP_sha256(), key.data, (int)key.len, (const uint8_t *)input, sizeof input - 1,
-                         expected, nullptr));
+    assert_non_null(HMAC(EVP_sha256(), key.data, (int)key.len, (const uint8_t *)input,
+                         sizeof input - 1, expected, nullptr));
     struct secret *derived;
     assert_ok(tpm_kdfa(TPM2_ALG_SHA256, key, "LABEL", slice_str("uu"), slice_str("vv"), 256,
                        &derived, &err));
@@ -59,8 +59,8 @@ static void test_kdfa_by_definition(void **)
     assert_ok(tpm_kdfa(TPM2_ALG_SHA256, key, "LABEL", slice(nullptr, 0), slice(nullptr, 0), 512,
                        &derived, &err));
     static const char second[] = "\0\0\0\2LABEL\0\0\0\2\0";
-    assert_non_null(HMAC(EVP_sha256(), key.data, (int)key.len, (const uint8_t *)second, sizeof second - 1,
-                         expected, nullptr));
+    assert_non_null(HMAC(EVP_sha256(), key.data, (int)key.len, (const uint8_t *)second,
+                         sizeof second - 1, expected, nullptr));
     assert_memory_equal(secret_data(derived) + 32, expected, 32);
     derived = secret_free(derived);
 }
