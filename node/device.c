@@ -68,6 +68,20 @@ static bool counter_failed(const struct device *device, struct error *err)
 
 /* ---- Life ---- */
 
+/* A hierarchy's password; one line's end after it, as editors and echo leave it, is not part of it. */
+static bool read_password(const char *path, struct secret **ret, struct error *err)
+{
+    CLEANUP(secret_free_at) struct secret *text = nullptr;
+    if (!path)
+        return true;
+    if (!file_read_secret(path, &text, err))
+        return false;
+    struct slice password = secret_slice(text);
+    if (password.len > 1 && password.data[password.len - 1] == '\n')
+        password.len--;
+    return secret_from(password, ret, err);
+}
+
 static bool device_set_up(struct loop *loop, const struct device_settings *settings,
                           struct device *device, struct error *err)
 {
@@ -75,10 +89,8 @@ static bool device_set_up(struct loop *loop, const struct device_settings *setti
     device->auth_path = mem_new(size, 1);
     if (!device->auth_path)
         return error_set_memory(err);
-    if ((settings->owner_auth_file &&
-         !file_read_secret(settings->owner_auth_file, &device->owner_auth, err)) ||
-        (settings->endorsement_auth_file &&
-         !file_read_secret(settings->endorsement_auth_file, &device->endorsement_auth, err)))
+    if (!read_password(settings->owner_auth_file, &device->owner_auth, err) ||
+        !read_password(settings->endorsement_auth_file, &device->endorsement_auth, err))
         return false;
     const struct tpm_settings tpm = {
         .tcti = settings->tcti,

@@ -88,8 +88,8 @@ enum attest_outcome check_ek_certificate_key(struct attest_view *view, struct er
 
 enum attest_outcome check_ek_template(struct attest_view *view, struct error *why)
 {
-    enum key_template template;
-    return ek_template_find(&view->in->identity->ek.publicArea, &template, why) ? ATTEST_PASS
+    enum template_id template;
+    return template_find_ek(&view->in->identity->ek.publicArea, &template, why) ? ATTEST_PASS
                                                                                 : ATTEST_FAIL;
 }
 
@@ -204,15 +204,15 @@ enum attest_outcome check_ak_credential(struct attest_view *view, struct error *
  * is what we ask for: nothing that its owner could take out of the TPM. */
 static bool certified(const struct attest_view *view, const struct attest_signed *part,
                       const char *key, const TPM2B_PUBLIC *area, const TPM2B_NAME *name,
-                      enum key_template ecc, enum key_template rsa, struct error *why)
+                      enum template_id ecc, enum template_id rsa, struct error *why)
 {
     TPMT_SIGNATURE signature;
-    enum key_template wanted = area->publicArea.type == TPM2_ALG_RSA ? rsa : ecc;
+    enum template_id wanted = area->publicArea.type == TPM2_ALG_RSA ? rsa : ecc;
     if (!attested_check(&part->attested, part->used, part->bytes.len, why) ||
         !tpm_signature_parse(part->signature, &signature, why) ||
         !tpm_signature_verify(&view->in->identity->ak.publicArea, &signature, part->bytes, why) ||
         !attest_bound(view, part, false, false, why) ||
-        !key_template_match(&area->publicArea, wanted, why))
+        !template_match(&area->publicArea, wanted, why))
         return error_prefix(why, "%s", key);
     if (!name_equal(&part->attested.attested.certify.name, name))
         return error_set(why, ERROR_DENIED, "%s: the AK certified another key", key);
@@ -223,8 +223,8 @@ enum attest_outcome check_certified_keys(struct attest_view *view, struct error 
 {
     const struct attest_identity *id = view->in->identity;
     bool ok = certified(view, &view->certify_wrap, "WRAP", &id->wrap, &id->wrap_name,
-                        KEY_WRAP_ECC_P256, KEY_WRAP_RSA_2048, why) &&
-              certified(view, &view->certify_req, "REQ", &id->req, &id->req_name, KEY_REQ_ECC_P256,
-                        KEY_REQ_ECC_P256, why);
+                        TEMPLATE_WRAP_ECC_P256, TEMPLATE_WRAP_RSA_2048, why) &&
+              certified(view, &view->certify_req, "REQ", &id->req, &id->req_name,
+                        TEMPLATE_REQ_ECC_P256, TEMPLATE_REQ_ECC_P256, why);
     return ok ? ATTEST_PASS : ATTEST_FAIL;
 }

@@ -30,7 +30,7 @@ struct tpm {
     uint64_t uses;
     ESYS_TR session; /* the salted HMAC session; 0: not started */
     bool ek_known;   /* which template the EK has: asked once per batch */
-    int ek_template; /* enum key_template */
+    int ek_template; /* enum template_id */
 };
 
 /* Sets `err` from what ESYS returned for the command that the words name ("quote with the AK").

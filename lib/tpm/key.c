@@ -13,30 +13,30 @@ constexpr uint32_t CHAIN_LAST = 0x01C001FF;
 struct key_kind {
     const char *name;
     ESYS_TR hierarchy;
-    int template; /* enum key_template; the EK's is found out */
+    int template; /* enum template_id; the EK's is found out */
 };
 
 static const struct key_kind kinds[TPM_KEY_COUNT] = {
-    [TPM_KEY_EK] = {"EK", ESYS_TR_RH_ENDORSEMENT, KEY_TEMPLATE_COUNT},
-    [TPM_KEY_AK] = {"AK", ESYS_TR_RH_ENDORSEMENT, KEY_AK_ECC_P256},
-    [TPM_KEY_WRAP] = {"WRAP", ESYS_TR_RH_OWNER, KEY_WRAP_ECC_P256},
-    [TPM_KEY_REQ] = {"REQ", ESYS_TR_RH_OWNER, KEY_REQ_ECC_P256},
+    [TPM_KEY_EK] = {"EK", ESYS_TR_RH_ENDORSEMENT, TEMPLATE_COUNT},
+    [TPM_KEY_AK] = {"AK", ESYS_TR_RH_ENDORSEMENT, TEMPLATE_AK_ECC_P256},
+    [TPM_KEY_WRAP] = {"WRAP", ESYS_TR_RH_OWNER, TEMPLATE_WRAP_ECC_P256},
+    [TPM_KEY_REQ] = {"REQ", ESYS_TR_RH_OWNER, TEMPLATE_REQ_ECC_P256},
 };
 
 /* Where a vendor puts certificates, by the EK they are for; the first that is there decides
  * (EK Credential Profile 2.5, 2.2.1.4). */
 static const struct {
     uint32_t index;
-    enum key_template template;
+    enum template_id template;
 } ek_places[] = {
-    {0x01C00002, KEY_EK_L1_RSA_2048}, {0x01C0000A, KEY_EK_L2_ECC_P256},
-    {0x01C00012, KEY_EK_H1_RSA_2048}, {0x01C00014, KEY_EK_H2_ECC_P256},
-    {0x01C00016, KEY_EK_H3_ECC_P384}, {0x01C0001C, KEY_EK_H6_RSA_3072},
-    {0x01C0001E, KEY_EK_H7_RSA_4096},
+    {0x01C00002, TEMPLATE_EK_L1_RSA_2048}, {0x01C0000A, TEMPLATE_EK_L2_ECC_P256},
+    {0x01C00012, TEMPLATE_EK_H1_RSA_2048}, {0x01C00014, TEMPLATE_EK_H2_ECC_P256},
+    {0x01C00016, TEMPLATE_EK_H3_ECC_P384}, {0x01C0001C, TEMPLATE_EK_H6_RSA_3072},
+    {0x01C0001E, TEMPLATE_EK_H7_RSA_4096},
 };
 
 /* The place of the certificate that decides, or NULL if NV has none. */
-static bool ek_place(const struct nv_list *list, uint32_t *ret_index, enum key_template *ret)
+static bool ek_place(const struct nv_list *list, uint32_t *ret_index, enum template_id *ret)
 {
     for (size_t i = 0; i < ARRAY_LEN(ek_places); i++) {
         if (nv_list_has(list, ek_places[i].index)) {
@@ -48,19 +48,19 @@ static bool ek_place(const struct nv_list *list, uint32_t *ret_index, enum key_t
     return false;
 }
 
-static bool ek_template(struct tpm *tpm, enum key_template *ret, struct error *err)
+static bool ek_template(struct tpm *tpm, enum template_id *ret, struct error *err)
 {
     if (!tpm->ek_known) {
         struct nv_list list = {0};
         if (!tpm_nv_list(tpm, &list, err))
             return false;
-        enum key_template found = KEY_EK_L2_ECC_P256;
+        enum template_id found = TEMPLATE_EK_L2_ECC_P256;
         uint32_t index = 0;
         (void)ek_place(&list, &index, &found);
         tpm->ek_template = (int)found;
         tpm->ek_known = true;
     }
-    *ret = (enum key_template)tpm->ek_template;
+    *ret = (enum template_id)tpm->ek_template;
     return true;
 }
 
@@ -117,7 +117,7 @@ static bool ek_session(struct tpm *tpm, struct tpm_handle *owned, ESYS_TR *ret, 
 static bool create(struct tpm *tpm, enum tpm_key key, ESYS_TR *ret, struct error *err)
 {
     const struct key_kind *kind = &kinds[key];
-    enum key_template template = (enum key_template)kind->template;
+    enum template_id template = (enum template_id)kind->template;
     if (key == TPM_KEY_EK && !ek_template(tpm, &template, err))
         return false;
     CLEANUP(tpm_handle_done) struct tpm_handle own = {0};
@@ -127,7 +127,7 @@ static bool create(struct tpm *tpm, enum tpm_key key, ESYS_TR *ret, struct error
         return false;
     tpm_make_room(tpm, 1);
     TPM2B_PUBLIC area = {0};
-    key_template_fill(template, &area.publicArea);
+    template_fill(template, &area.publicArea);
     const TPM2B_SENSITIVE_CREATE sensitive = {0};
     const TPM2B_DATA outside = {0};
     const TPML_PCR_SELECTION pcrs = {0};
@@ -275,7 +275,7 @@ static bool read_certificates(struct tpm *tpm, struct buf *der, size_t *ret_leaf
     uint16_t piece = 0;
     if (!tpm_nv_list(tpm, &list, err) || !nv_piece(tpm, &piece, err))
         return false;
-    enum key_template template = KEY_TEMPLATE_COUNT;
+    enum template_id template = TEMPLATE_COUNT;
     uint32_t index = 0;
     if (!ek_place(&list, &index, &template))
         return true;

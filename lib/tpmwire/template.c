@@ -48,34 +48,37 @@ struct shape {
 #define POLICY(bytes) {bytes, sizeof(bytes)}
 #define NO_POLICY {nullptr, 0}
 
-static const struct shape shapes[KEY_TEMPLATE_COUNT] = {
-    [KEY_EK_L1_RSA_2048] = {"EK L-1 (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, EK_LOW,
-                            POLICY(policy_a_sha256), 128, 2048, TPM2_ALG_NULL, 256},
-    [KEY_EK_L2_ECC_P256] = {"EK L-2 (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, EK_LOW,
-                            POLICY(policy_a_sha256), 128, TPM2_ECC_NIST_P256, TPM2_ALG_NULL, 32},
-    [KEY_EK_H1_RSA_2048] = {"EK H-1 (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, EK_HIGH,
-                            POLICY(policy_b_sha256), 128, 2048, TPM2_ALG_NULL, 0},
-    [KEY_EK_H2_ECC_P256] = {"EK H-2 (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, EK_HIGH,
-                            POLICY(policy_b_sha256), 128, TPM2_ECC_NIST_P256, TPM2_ALG_NULL, 0},
-    [KEY_EK_H3_ECC_P384] = {"EK H-3 (ECC P-384)", TPM2_ALG_ECC, TPM2_ALG_SHA384, EK_HIGH,
-                            POLICY(policy_b_sha384), 256, TPM2_ECC_NIST_P384, TPM2_ALG_NULL, 0},
-    [KEY_EK_H6_RSA_3072] = {"EK H-6 (RSA 3072)", TPM2_ALG_RSA, TPM2_ALG_SHA384, EK_HIGH,
-                            POLICY(policy_b_sha384), 256, 3072, TPM2_ALG_NULL, 0},
-    [KEY_EK_H7_RSA_4096] = {"EK H-7 (RSA 4096)", TPM2_ALG_RSA, TPM2_ALG_SHA384, EK_HIGH,
-                            POLICY(policy_b_sha384), 256, 4096, TPM2_ALG_NULL, 0},
-    [KEY_AK_ECC_P256] = {"AK (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, ATTESTATION, NO_POLICY, 0,
-                         TPM2_ECC_NIST_P256, TPM2_ALG_ECDSA, 0},
-    [KEY_AK_RSA_2048] = {"AK (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, ATTESTATION, NO_POLICY, 0,
-                         2048, TPM2_ALG_RSASSA, 0},
-    [KEY_WRAP_ECC_P256] = {"WRAP (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, STORAGE | OURS,
-                           NO_POLICY, 128, TPM2_ECC_NIST_P256, TPM2_ALG_NULL, 0},
-    [KEY_WRAP_RSA_2048] = {"WRAP (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, STORAGE | OURS,
-                           NO_POLICY, 128, 2048, TPM2_ALG_NULL, 0},
-    [KEY_REQ_ECC_P256] = {"REQ (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, SIGNING, NO_POLICY, 0,
-                          TPM2_ECC_NIST_P256, TPM2_ALG_ECDSA, 0},
+static const struct shape shapes[TEMPLATE_COUNT] = {
+    [TEMPLATE_EK_L1_RSA_2048] = {"EK L-1 (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, EK_LOW,
+                                 POLICY(policy_a_sha256), 128, 2048, TPM2_ALG_NULL, 256},
+    [TEMPLATE_EK_L2_ECC_P256] = {"EK L-2 (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, EK_LOW,
+                                 POLICY(policy_a_sha256), 128, TPM2_ECC_NIST_P256, TPM2_ALG_NULL,
+                                 32},
+    [TEMPLATE_EK_H1_RSA_2048] = {"EK H-1 (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, EK_HIGH,
+                                 POLICY(policy_b_sha256), 128, 2048, TPM2_ALG_NULL, 0},
+    [TEMPLATE_EK_H2_ECC_P256] = {"EK H-2 (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, EK_HIGH,
+                                 POLICY(policy_b_sha256), 128, TPM2_ECC_NIST_P256, TPM2_ALG_NULL,
+                                 0},
+    [TEMPLATE_EK_H3_ECC_P384] = {"EK H-3 (ECC P-384)", TPM2_ALG_ECC, TPM2_ALG_SHA384, EK_HIGH,
+                                 POLICY(policy_b_sha384), 256, TPM2_ECC_NIST_P384, TPM2_ALG_NULL,
+                                 0},
+    [TEMPLATE_EK_H6_RSA_3072] = {"EK H-6 (RSA 3072)", TPM2_ALG_RSA, TPM2_ALG_SHA384, EK_HIGH,
+                                 POLICY(policy_b_sha384), 256, 3072, TPM2_ALG_NULL, 0},
+    [TEMPLATE_EK_H7_RSA_4096] = {"EK H-7 (RSA 4096)", TPM2_ALG_RSA, TPM2_ALG_SHA384, EK_HIGH,
+                                 POLICY(policy_b_sha384), 256, 4096, TPM2_ALG_NULL, 0},
+    [TEMPLATE_AK_ECC_P256] = {"AK (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, ATTESTATION,
+                              NO_POLICY, 0, TPM2_ECC_NIST_P256, TPM2_ALG_ECDSA, 0},
+    [TEMPLATE_AK_RSA_2048] = {"AK (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, ATTESTATION,
+                              NO_POLICY, 0, 2048, TPM2_ALG_RSASSA, 0},
+    [TEMPLATE_WRAP_ECC_P256] = {"WRAP (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, STORAGE | OURS,
+                                NO_POLICY, 128, TPM2_ECC_NIST_P256, TPM2_ALG_NULL, 0},
+    [TEMPLATE_WRAP_RSA_2048] = {"WRAP (RSA 2048)", TPM2_ALG_RSA, TPM2_ALG_SHA256, STORAGE | OURS,
+                                NO_POLICY, 128, 2048, TPM2_ALG_NULL, 0},
+    [TEMPLATE_REQ_ECC_P256] = {"REQ (ECC P-256)", TPM2_ALG_ECC, TPM2_ALG_SHA256, SIGNING, NO_POLICY,
+                               0, TPM2_ECC_NIST_P256, TPM2_ALG_ECDSA, 0},
 };
 
-const char *key_template_name(enum key_template id)
+const char *template_name(enum template_id id)
 {
     return shapes[id].name;
 }
@@ -87,7 +90,7 @@ static void fill_symmetric(uint16_t bits, TPMT_SYM_DEF_OBJECT *ret)
     ret->mode.aes = bits ? TPM2_ALG_CFB : TPM2_ALG_ERROR;
 }
 
-void key_template_fill(enum key_template id, TPMT_PUBLIC *ret)
+void template_fill(enum template_id id, TPMT_PUBLIC *ret)
 {
     const struct shape *shape = &shapes[id];
     TPMT_PUBLIC area = {
@@ -152,11 +155,11 @@ static const char *parameters_differ(const TPMT_PUBLIC *a, const TPMT_PUBLIC *b)
                                             : nullptr;
 }
 
-bool key_template_match(const TPMT_PUBLIC *area, enum key_template id, struct error *err)
+bool template_match(const TPMT_PUBLIC *area, enum template_id id, struct error *err)
 {
     TPMT_PUBLIC expected;
-    key_template_fill(id, &expected);
-    const char *name = key_template_name(id);
+    template_fill(id, &expected);
+    const char *name = template_name(id);
     if (area->type != expected.type) {
         return error_set(err, ERROR_INVALID, "%s: the key is of type %s", name,
                          tpm_alg_name(area->type));
@@ -180,11 +183,11 @@ bool key_template_match(const TPMT_PUBLIC *area, enum key_template id, struct er
     return true;
 }
 
-bool ek_template_find(const TPMT_PUBLIC *area, enum key_template *ret, struct error *err)
+bool template_find_ek(const TPMT_PUBLIC *area, enum template_id *ret, struct error *err)
 {
-    for (enum key_template id = KEY_EK_L1_RSA_2048; id <= KEY_EK_H7_RSA_4096; id++) {
+    for (enum template_id id = TEMPLATE_EK_L1_RSA_2048; id <= TEMPLATE_EK_H7_RSA_4096; id++) {
         struct error ignored;
-        if (key_template_match(area, id, &ignored)) {
+        if (template_match(area, id, &ignored)) {
             *ret = id;
             return true;
         }

@@ -15,16 +15,16 @@ static void plain(struct scene *scene)
 
 static void by_rsa(struct scene *scene)
 {
-    key_template_fill(KEY_AK_RSA_2048, &scene->ak);
+    template_fill(TEMPLATE_AK_RSA_2048, &scene->ak);
     softtpm_area_key(&scene->ak, tpm.rsa);
     scene->ak_key = tpm.rsa;
-    key_template_fill(KEY_WRAP_RSA_2048, &scene->wrap);
+    template_fill(TEMPLATE_WRAP_RSA_2048, &scene->wrap);
     softtpm_area_key(&scene->wrap, tpm.rsa);
 }
 
 static void rsa_ek(struct scene *scene)
 {
-    key_template_fill(KEY_EK_L1_RSA_2048, &scene->ek);
+    template_fill(TEMPLATE_EK_L1_RSA_2048, &scene->ek);
     softtpm_area_key(&scene->ek, tpm.rsa);
     scene->certificate_spec.key = tpm.rsa;
 }

@@ -65,8 +65,8 @@ static bool try_public(struct slice wire)
     TPM2B_NAME qualified;
     FUZZ_CHECK(public_area_name(&area.publicArea, &name, &err));
     FUZZ_CHECK(name_qualified_primary(TPM2_RH_ENDORSEMENT, &name, &qualified, &err));
-    enum key_template found;
-    FUZZ_CHECK(ek_template_find(&area.publicArea, &found, &err) || err.class == ERROR_INVALID);
+    enum template_id found;
+    FUZZ_CHECK(template_find_ek(&area.publicArea, &found, &err) || err.class == ERROR_INVALID);
     EVP_PKEY *key = nullptr;
     if (public_area_key(&area.publicArea, &key, &err)) {
         FUZZ_CHECK(public_area_set_key(&area.publicArea, key, &err));
@@ -143,7 +143,7 @@ static bool try_signature(struct slice wire)
         0x9b, 0x8e, 0xe7, 0xeb, 0x4a, 0x7c, 0x0f, 0x9e, 0x16, 0x2b, 0xce, 0x33, 0x57,
         0x6b, 0x31, 0x5e, 0xce, 0xcb, 0xb6, 0x40, 0x68, 0x37, 0xbf, 0x51, 0xf5};
     TPMT_PUBLIC key;
-    key_template_fill(KEY_AK_ECC_P256, &key);
+    template_fill(TEMPLATE_AK_ECC_P256, &key);
     key.unique.ecc.x.size = key.unique.ecc.y.size = 32;
     memcpy(key.unique.ecc.x.buffer, generator, 32);
     memcpy(key.unique.ecc.y.buffer, generator + 32, 32);

@@ -159,9 +159,9 @@ static bool run_template(char **arg, struct error *err)
     if (!read_area(arg[0], &area, err)) {
         return false;
     }
-    for (int id = 0; id < KEY_TEMPLATE_COUNT; id++) {
-        if (key_template_match(&area.publicArea, (enum key_template)id, err)) {
-            return puts(key_template_name((enum key_template)id)) >= 0;
+    for (int id = 0; id < TEMPLATE_COUNT; id++) {
+        if (template_match(&area.publicArea, (enum template_id)id, err)) {
+            return puts(template_name((enum template_id)id)) >= 0;
         }
     }
     return error_set(err, ERROR_INVALID, "no template fits");

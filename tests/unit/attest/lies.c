@@ -111,7 +111,7 @@ static void ek_policy(struct scene *scene)
 
 static void ek_is_a_storage_key(struct scene *scene)
 {
-    key_template_fill(KEY_WRAP_ECC_P256, &scene->ek);
+    template_fill(TEMPLATE_WRAP_ECC_P256, &scene->ek);
     softtpm_area_key(&scene->ek, scene->tpm->ek);
 }
 
@@ -189,7 +189,7 @@ static void sign_by_ecdsa(struct scene *scene)
 
 static void ak_of_rsa_1024(struct scene *scene)
 {
-    key_template_fill(KEY_AK_RSA_2048, &scene->ak);
+    template_fill(TEMPLATE_AK_RSA_2048, &scene->ak);
     scene->ak.parameters.rsaDetail.keyBits = 1024;
     softtpm_area_key(&scene->ak, scene->tpm->rsa_weak);
     scene->ak_key = scene->tpm->rsa_weak;
@@ -403,7 +403,7 @@ static void req_attribute(struct scene *scene)
 
 static void req_is_rsa(struct scene *scene)
 {
-    key_template_fill(KEY_AK_RSA_2048, &scene->req);
+    template_fill(TEMPLATE_AK_RSA_2048, &scene->req);
     scene->req.objectAttributes ^= TPMA_OBJECT_RESTRICTED;
     softtpm_area_key(&scene->req, scene->tpm->rsa);
 }

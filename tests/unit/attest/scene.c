@@ -82,10 +82,10 @@ void scene_open(struct scene *scene, const struct softtpm *tpm)
 {
     struct error err = {0};
     *scene = (struct scene){.tpm = tpm, .ak_key = tpm->ak};
-    key_template_fill(KEY_EK_L2_ECC_P256, &scene->ek);
-    key_template_fill(KEY_AK_ECC_P256, &scene->ak);
-    key_template_fill(KEY_WRAP_ECC_P256, &scene->wrap);
-    key_template_fill(KEY_REQ_ECC_P256, &scene->req);
+    template_fill(TEMPLATE_EK_L2_ECC_P256, &scene->ek);
+    template_fill(TEMPLATE_AK_ECC_P256, &scene->ak);
+    template_fill(TEMPLATE_WRAP_ECC_P256, &scene->wrap);
+    template_fill(TEMPLATE_REQ_ECC_P256, &scene->req);
     softtpm_area_key(&scene->ek, tpm->ek);
     softtpm_area_key(&scene->ak, tpm->ak);
     softtpm_area_key(&scene->wrap, tpm->wrap);

@@ -343,7 +343,7 @@ static void admissions(void **state)
 
 static void use_rsa_ak(struct scene *scene, TPM2_ALG_ID scheme)
 {
-    key_template_fill(KEY_AK_RSA_2048, &scene->ak);
+    template_fill(TEMPLATE_AK_RSA_2048, &scene->ak);
     scene->ak.parameters.rsaDetail.scheme.scheme = scheme;
     softtpm_area_key(&scene->ak, tpm.rsa);
     scene->ak_key = tpm.rsa;
@@ -359,13 +359,13 @@ static void use_p384_ak(struct scene *scene)
 
 static void use_rsa_wrap(struct scene *scene)
 {
-    key_template_fill(KEY_WRAP_RSA_2048, &scene->wrap);
+    template_fill(TEMPLATE_WRAP_RSA_2048, &scene->wrap);
     softtpm_area_key(&scene->wrap, tpm.rsa);
 }
 
 static void use_rsa_ek(struct scene *scene)
 {
-    key_template_fill(KEY_EK_L1_RSA_2048, &scene->ek);
+    template_fill(TEMPLATE_EK_L1_RSA_2048, &scene->ek);
     softtpm_area_key(&scene->ek, tpm.rsa);
     scene->certificate_spec.key = tpm.rsa;
 }

@@ -249,13 +249,13 @@ static void knows_whose_certificate_it_is(void **state)
     struct cert leaf = cert_make(&spec);
     scene_der(leaf.x509, &der);
     cert_done(&leaf);
-    key_template_fill(KEY_EK_L2_ECC_P256, &area);
+    template_fill(TEMPLATE_EK_L2_ECC_P256, &area);
     softtpm_area_key(&area, tpm.ek);
     assert_ok(ek_certificate_fits(buf_slice(&der), &area, &err));
     softtpm_area_key(&area, tpm.other);
     assert_fails(ek_certificate_fits(buf_slice(&der), &area, &err), ERROR_DENIED);
     assert_error_contains("another key");
-    key_template_fill(KEY_EK_L1_RSA_2048, &area);
+    template_fill(TEMPLATE_EK_L1_RSA_2048, &area);
     softtpm_area_key(&area, tpm.rsa);
     assert_fails(ek_certificate_fits(buf_slice(&der), &area, &err), ERROR_DENIED);
     assert_fails(ek_certificate_fits(slice_str("none"), &area, &err), ERROR_DENIED);
@@ -272,7 +272,7 @@ static void pins_are_of_the_public_key(void **state)
     TPMT_PUBLIC area;
     uint8_t pin[SHA256_SIZE], expected[SHA256_SIZE];
     uint8_t *der = nullptr;
-    key_template_fill(KEY_EK_L2_ECC_P256, &area);
+    template_fill(TEMPLATE_EK_L2_ECC_P256, &area);
     softtpm_area_key(&area, tpm.ek);
     int len = i2d_PUBKEY(tpm.ek, &der);
     assert_true(len > 0);

@@ -46,12 +46,12 @@ bool transact(struct fixture *f, store_run *run, void *arg, struct error *err)
     return store_transact_now(f->store, run, arg, 0, err);
 }
 
-static void make_area(enum key_template template, TPM2B_PUBLIC *ret, TPM2B_NAME *ret_name)
+static void make_area(enum template_id template, TPM2B_PUBLIC *ret, TPM2B_NAME *ret_name)
 {
     struct error err = {0};
     CLEANUP(key_unref_at) struct key *key = nullptr;
     assert_ok(key_generate(KEY_P256, &key, &err));
-    key_template_fill(template, &ret->publicArea);
+    template_fill(template, &ret->publicArea);
     assert_ok(public_area_set_key(&ret->publicArea, key_evp(key), &err));
     assert_ok(public_area_name(&ret->publicArea, ret_name, &err));
 }
@@ -73,8 +73,8 @@ void claim_make(const struct fixture *f, unsigned seed, Postern__V1__Verdict ver
     struct error err = {0};
     *ret = (struct claim){0};
     snprintf(ret->id.agent_id, sizeof(ret->id.agent_id), "%032x", seed);
-    make_area(KEY_WRAP_ECC_P256, &ret->id.wrap, &ret->id.wrap_name);
-    make_area(KEY_REQ_ECC_P256, &ret->id.req, &ret->id.req_name);
+    make_area(TEMPLATE_WRAP_ECC_P256, &ret->id.wrap, &ret->id.wrap_name);
+    make_area(TEMPLATE_REQ_ECC_P256, &ret->id.req, &ret->id.req_name);
     nv_counter_area(0x01800050, true, &ret->id.counter.nvPublic);
     assert_ok(nv_area_name(&ret->id.counter.nvPublic, &ret->id.counter_name, &err));
     ret->id.ek_name = ret->id.wrap_name; /* some Name, another one for each */

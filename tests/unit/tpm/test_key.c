@@ -23,17 +23,17 @@ static void keys_match_their_templates(void **state)
 {
     struct fixture *f = *state;
     struct error err = {0};
-    static const enum key_template templates[] = {
-        [TPM_KEY_EK] = KEY_EK_L1_RSA_2048,
-        [TPM_KEY_AK] = KEY_AK_ECC_P256,
-        [TPM_KEY_WRAP] = KEY_WRAP_ECC_P256,
-        [TPM_KEY_REQ] = KEY_REQ_ECC_P256,
+    static const enum template_id templates[] = {
+        [TPM_KEY_EK] = TEMPLATE_EK_L1_RSA_2048,
+        [TPM_KEY_AK] = TEMPLATE_AK_ECC_P256,
+        [TPM_KEY_WRAP] = TEMPLATE_WRAP_ECC_P256,
+        [TPM_KEY_REQ] = TEMPLATE_REQ_ECC_P256,
     };
     batch(f);
     for (size_t i = 0; i < ARRAY_LEN(templates); i++) {
         TPM2B_PUBLIC area = {0};
         public_of(f->tpm, (enum tpm_key)i, &area);
-        assert_ok(key_template_match(&area.publicArea, templates[i], &err));
+        assert_ok(template_match(&area.publicArea, templates[i], &err));
     }
 }
 
@@ -172,7 +172,7 @@ static void a_tpm_without_certificate(void **state)
     assert_int_equal(found.leaf.len, 0);
     TPM2B_PUBLIC ek = {0};
     public_of(tpm, TPM_KEY_EK, &ek);
-    assert_ok(key_template_match(&ek.publicArea, KEY_EK_L2_ECC_P256, &err));
+    assert_ok(template_match(&ek.publicArea, TEMPLATE_EK_L2_ECC_P256, &err));
     other_down(&chip, tpm);
 }
 

@@ -152,7 +152,7 @@ static void works_with_a_high_range_ek(void **state)
     assert_ok(tpm_ek_certificates(tpm, &found, &err));
     assert_true(found.leaf.len > 0);
     area_of(tpm, TPM_KEY_EK, &ek, &name);
-    assert_ok(key_template_match(&ek.publicArea, KEY_EK_H3_ECC_P384, &err));
+    assert_ok(template_match(&ek.publicArea, TEMPLATE_EK_H3_ECC_P384, &err));
     area_of(tpm, TPM_KEY_AK, &ak, &name);
     assert_ok(secret_random(32, &sent, &err));
     assert_ok(credential_make(&ek.publicArea, &name, sent, &blob, &seed, &err));

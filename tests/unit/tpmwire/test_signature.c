@@ -188,7 +188,7 @@ static void test_software_keys(void **)
     for (size_t i = 0; i < ARRAY_LEN(curves); i++) {
         EVP_PKEY *key = EVP_EC_gen(curves[i].group);
         TPMT_PUBLIC area;
-        key_template_fill(KEY_REQ_ECC_P256, &area);
+        template_fill(TEMPLATE_REQ_ECC_P256, &area);
         area.parameters.eccDetail.curveID = curves[i].curve;
         area.parameters.eccDetail.scheme.scheme = TPM2_ALG_NULL;
         assert_ok(public_area_set_key(&area, key, &err));

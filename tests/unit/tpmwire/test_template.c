@@ -7,13 +7,13 @@
 
 static const struct {
     const char *name;
-    enum key_template id;
+    enum template_id id;
 } made_by_tpm[] = {
-    {"ek_rsa", KEY_EK_L1_RSA_2048},  {"ek_ecc", KEY_EK_L2_ECC_P256},
-    {"ek_p384", KEY_EK_H3_ECC_P384}, {"ek_rsa3072", KEY_EK_H6_RSA_3072},
-    {"ak", KEY_AK_ECC_P256},         {"ak_rsa", KEY_AK_RSA_2048},
-    {"wrap", KEY_WRAP_ECC_P256},     {"wrap_rsa", KEY_WRAP_RSA_2048},
-    {"req", KEY_REQ_ECC_P256},
+    {"ek_rsa", TEMPLATE_EK_L1_RSA_2048},  {"ek_ecc", TEMPLATE_EK_L2_ECC_P256},
+    {"ek_p384", TEMPLATE_EK_H3_ECC_P384}, {"ek_rsa3072", TEMPLATE_EK_H6_RSA_3072},
+    {"ak", TEMPLATE_AK_ECC_P256},         {"ak_rsa", TEMPLATE_AK_RSA_2048},
+    {"wrap", TEMPLATE_WRAP_ECC_P256},     {"wrap_rsa", TEMPLATE_WRAP_RSA_2048},
+    {"req", TEMPLATE_REQ_ECC_P256},
 };
 
 static void test_each_key_fits_its_template_alone(void **)
@@ -21,12 +21,12 @@ static void test_each_key_fits_its_template_alone(void **)
     struct error err = {0};
     for (size_t i = 0; i < ARRAY_LEN(made_by_tpm); i++) {
         TPMT_PUBLIC area = vector_area(made_by_tpm[i].name);
-        for (int id = 0; id < KEY_TEMPLATE_COUNT; id++) {
-            bool fits = key_template_match(&area, (enum key_template)id, &err);
+        for (int id = 0; id < TEMPLATE_COUNT; id++) {
+            bool fits = template_match(&area, (enum template_id)id, &err);
             assert_int_equal(fits, id == (int)made_by_tpm[i].id);
             if (!fits) {
                 assert_int_equal(err.class, ERROR_INVALID);
-                assert_error_contains(key_template_name((enum key_template)id));
+                assert_error_contains(template_name((enum template_id)id));
             }
         }
     }
@@ -37,13 +37,13 @@ static void test_ek_find(void **)
     struct error err = {0};
     for (size_t i = 0; i < ARRAY_LEN(made_by_tpm); i++) {
         TPMT_PUBLIC area = vector_area(made_by_tpm[i].name);
-        enum key_template found = KEY_TEMPLATE_COUNT;
-        if (made_by_tpm[i].id <= KEY_EK_H7_RSA_4096) {
-            assert_ok(ek_template_find(&area, &found, &err));
+        enum template_id found = TEMPLATE_COUNT;
+        if (made_by_tpm[i].id <= TEMPLATE_EK_H7_RSA_4096) {
+            assert_ok(template_find_ek(&area, &found, &err));
             assert_int_equal(found, made_by_tpm[i].id);
         } else {
-            assert_fails(ek_template_find(&area, &found, &err), ERROR_INVALID);
-            assert_int_equal(found, KEY_TEMPLATE_COUNT);
+            assert_fails(template_find_ek(&area, &found, &err), ERROR_INVALID);
+            assert_int_equal(found, TEMPLATE_COUNT);
         }
     }
 }
@@ -52,25 +52,25 @@ static void test_ek_find(void **)
 static void test_fill_is_well_formed(void **)
 {
     struct error err = {0};
-    for (int id = 0; id < KEY_TEMPLATE_COUNT; id++) {
+    for (int id = 0; id < TEMPLATE_COUNT; id++) {
         TPMT_PUBLIC area;
-        key_template_fill((enum key_template)id, &area);
-        assert_ok(key_template_match(&area, (enum key_template)id, &err));
+        template_fill((enum template_id)id, &area);
+        assert_ok(template_match(&area, (enum template_id)id, &err));
         CLEANUP(buf_done) struct buf wire;
         buf_init(&wire, PUBLIC_AREA_WIRE_MAX);
         assert_ok(public_area_marshal(&area, &wire, &err));
         TPM2B_PUBLIC again;
         assert_ok(public_area_parse(buf_slice(&wire), &again, &err));
-        assert_ok(key_template_match(&again.publicArea, (enum key_template)id, &err));
+        assert_ok(template_match(&again.publicArea, (enum template_id)id, &err));
     }
     /* unique: zeros for the low range, nothing else (EK Credential Profile, annex B) */
     TPMT_PUBLIC area;
-    key_template_fill(KEY_EK_L1_RSA_2048, &area);
+    template_fill(TEMPLATE_EK_L1_RSA_2048, &area);
     assert_int_equal(area.unique.rsa.size, 256);
-    key_template_fill(KEY_EK_L2_ECC_P256, &area);
+    template_fill(TEMPLATE_EK_L2_ECC_P256, &area);
     assert_int_equal(area.unique.ecc.x.size, 32);
     assert_int_equal(area.unique.ecc.y.size, 32);
-    key_template_fill(KEY_EK_H3_ECC_P384, &area);
+    template_fill(TEMPLATE_EK_H3_ECC_P384, &area);
     assert_int_equal(area.unique.ecc.x.size, 0);
 }
 
@@ -78,16 +78,16 @@ static void test_fill_is_well_formed(void **)
 static void test_attributes(void **)
 {
     static const struct {
-        enum key_template id;
+        enum template_id id;
         TPMA_OBJECT attributes;
     } expected[] = {
-        {KEY_EK_L1_RSA_2048, 0x000300b2}, {KEY_EK_H3_ECC_P384, 0x000300f2},
-        {KEY_AK_ECC_P256, 0x00050472},    {KEY_WRAP_ECC_P256, 0x00030472},
-        {KEY_REQ_ECC_P256, 0x00040472},
+        {TEMPLATE_EK_L1_RSA_2048, 0x000300b2}, {TEMPLATE_EK_H3_ECC_P384, 0x000300f2},
+        {TEMPLATE_AK_ECC_P256, 0x00050472},    {TEMPLATE_WRAP_ECC_P256, 0x00030472},
+        {TEMPLATE_REQ_ECC_P256, 0x00040472},
     };
     for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
         TPMT_PUBLIC area;
-        key_template_fill(expected[i].id, &area);
+        template_fill(expected[i].id, &area);
         assert_int_equal(area.objectAttributes, expected[i].attributes);
     }
 }
@@ -103,8 +103,8 @@ static void test_policy_b(void **)
                                        0x2c, 0x67, 0x3a, 0x30, 0xd8, 0x63, 0x3f, 0xde};
     TPMT_PUBLIC low;
     TPMT_PUBLIC high;
-    key_template_fill(KEY_EK_L1_RSA_2048, &low);
-    key_template_fill(KEY_EK_H1_RSA_2048, &high);
+    template_fill(TEMPLATE_EK_L1_RSA_2048, &low);
+    template_fill(TEMPLATE_EK_H1_RSA_2048, &high);
     const uint8_t zero[32] = {0};
     const struct slice parts[] = {SLICE_OF(zero), slice("\x00\x00\x01\x71", 4),
                                   slice(low.authPolicy.buffer, 32), SLICE_OF(policy_c)};
@@ -114,10 +114,10 @@ static void test_policy_b(void **)
     assert_memory_equal(high.authPolicy.buffer, policy_b.buffer, 32);
 }
 
-static void assert_differs(const TPMT_PUBLIC *area, enum key_template id, const char *why)
+static void assert_differs(const TPMT_PUBLIC *area, enum template_id id, const char *why)
 {
     struct error err = {0};
-    assert_fails(key_template_match(area, id, &err), ERROR_INVALID);
+    assert_fails(template_match(area, id, &err), ERROR_INVALID);
     assert_error_contains(why);
 }
 
@@ -128,52 +128,52 @@ static void test_match_refuses_each_difference(void **)
     for (unsigned bit = 0; bit < 32; bit++) {
         area = good;
         area.objectAttributes ^= UINT32_C(1) << bit;
-        assert_differs(&area, KEY_AK_ECC_P256, "attributes");
+        assert_differs(&area, TEMPLATE_AK_ECC_P256, "attributes");
     }
     area = good;
     area.nameAlg = TPM2_ALG_SHA384;
-    assert_differs(&area, KEY_AK_ECC_P256, "nameAlg");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "nameAlg");
     area = good;
     area.authPolicy.size = 32;
-    assert_differs(&area, KEY_AK_ECC_P256, "policy");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "policy");
     area = good;
     area.parameters.eccDetail.scheme.scheme = TPM2_ALG_NULL;
-    assert_differs(&area, KEY_AK_ECC_P256, "scheme");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "scheme");
     area = good;
     area.parameters.eccDetail.scheme.details.ecdsa.hashAlg = TPM2_ALG_SHA1;
-    assert_differs(&area, KEY_AK_ECC_P256, "hash of the scheme");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "hash of the scheme");
     area = good;
     area.parameters.eccDetail.curveID = TPM2_ECC_NIST_P384;
-    assert_differs(&area, KEY_AK_ECC_P256, "curve");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "curve");
     area = good;
     area.parameters.eccDetail.kdf.scheme = TPM2_ALG_KDF1_SP800_56A;
-    assert_differs(&area, KEY_AK_ECC_P256, "key derivation");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "key derivation");
     area = vector_area("wrap");
     area.parameters.eccDetail.symmetric.keyBits.aes = 256;
-    assert_differs(&area, KEY_WRAP_ECC_P256, "symmetric");
+    assert_differs(&area, TEMPLATE_WRAP_ECC_P256, "symmetric");
     area = vector_area("wrap");
     area.parameters.eccDetail.symmetric.mode.aes = TPM2_ALG_ECB;
-    assert_differs(&area, KEY_WRAP_ECC_P256, "symmetric");
+    assert_differs(&area, TEMPLATE_WRAP_ECC_P256, "symmetric");
 
     area = vector_area("ak_rsa");
-    assert_differs(&area, KEY_AK_ECC_P256, "type");
+    assert_differs(&area, TEMPLATE_AK_ECC_P256, "type");
     area.parameters.rsaDetail.keyBits = 3072;
-    assert_differs(&area, KEY_AK_RSA_2048, "key size");
+    assert_differs(&area, TEMPLATE_AK_RSA_2048, "key size");
     area = vector_area("ak_rsa");
     area.parameters.rsaDetail.exponent = 3;
-    assert_differs(&area, KEY_AK_RSA_2048, "exponent");
+    assert_differs(&area, TEMPLATE_AK_RSA_2048, "exponent");
     area = vector_area("ak_rsa");
     area.parameters.rsaDetail.scheme.scheme = TPM2_ALG_RSAPSS;
-    assert_differs(&area, KEY_AK_RSA_2048, "scheme");
+    assert_differs(&area, TEMPLATE_AK_RSA_2048, "scheme");
     area = vector_area("ak_rsa");
     area.parameters.rsaDetail.scheme.details.rsassa.hashAlg = TPM2_ALG_SHA1;
-    assert_differs(&area, KEY_AK_RSA_2048, "hash of the scheme");
+    assert_differs(&area, TEMPLATE_AK_RSA_2048, "hash of the scheme");
     area = vector_area("wrap_rsa");
     area.parameters.rsaDetail.symmetric.algorithm = TPM2_ALG_NULL;
-    assert_differs(&area, KEY_WRAP_RSA_2048, "symmetric");
+    assert_differs(&area, TEMPLATE_WRAP_RSA_2048, "symmetric");
     area = vector_area("ek_rsa");
     area.authPolicy.buffer[0] ^= 1;
-    assert_differs(&area, KEY_EK_L1_RSA_2048, "policy");
+    assert_differs(&area, TEMPLATE_EK_L1_RSA_2048, "policy");
 }
 
 int main(void)
