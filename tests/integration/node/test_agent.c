@@ -14,9 +14,11 @@
 
 #include "postern/v1/pod.rpc.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -28,6 +30,7 @@ struct scene {
     char folder[64];
     char state_dir[96];
     char token_file[96];
+    char owner_file[96], endorsement_file[96]; /* empty: no passwords */
     struct swtpm chip;
     struct loop *loop;
     struct fake_authority fake;
@@ -99,6 +102,9 @@ static void agent_up(struct scene *scene)
                 .state_dir = scene->state_dir,
                 .counter_index = 0x01800050,
                 .busy_timeout_ms = 10'000,
+                .owner_auth_file = scene->owner_file[0] ? scene->owner_file : nullptr,
+                .endorsement_auth_file =
+                    scene->endorsement_file[0] ? scene->endorsement_file : nullptr,
             },
         .changed = on_changed,
         .changed_arg = scene,
@@ -202,6 +208,12 @@ static bool has_second(struct scene *scene)
 static bool has_first(struct scene *scene)
 {
     return pod_gets(scene, "db", "swordfish");
+}
+
+/* Not confirmed, perhaps. */
+static bool serves_second(struct scene *scene)
+{
+    return pod_gets(scene, "db", "second");
 }
 
 static bool is_gone(struct scene *scene)
@@ -435,6 +447,120 @@ static void a_node_that_is_no_longer_admitted_sends_its_token(void **state)
     assert_string_equal(scene->fake.token, "again");
 }
 
+/* ---- The machine ---- */
+
+/* TPM2_HierarchyChangeAuth, from the empty password. */
+static void set_password(struct scene *scene, uint32_t hierarchy, const char *password)
+{
+    struct error err = {0};
+    uint8_t answer[64] = {0};
+    size_t len = 0;
+    CLEANUP(buf_done) struct buf command;
+    buf_init(&command, 256);
+    buf_put(&command, slice("\x80\x02", 2)); /* TPM_ST_SESSIONS */
+    buf_put_u32(&command, (uint32_t)(10 + 4 + 4 + 9 + 2 + strlen(password)));
+    buf_put_u32(&command, 0x129);
+    buf_put_u32(&command, hierarchy);
+    buf_put_u32(&command, 9);
+    buf_put_u32(&command, 0x40000009); /* TPM_RS_PW with nothing else */
+    buf_put(&command, slice("\0\0\0\0\0", 5));
+    buf_put_u16(&command, (uint16_t)strlen(password));
+    buf_put(&command, slice_str(password));
+    assert_ok(swtpm_command(scene->chip.socket, command.data, command.len, answer, sizeof(answer),
+                            &len, &err));
+    assert_true(len >= 10);
+    assert_memory_equal(answer + 6, "\0\0\0\0", 4);
+}
+
+static void password_file(struct scene *scene, const char *name, const char *password,
+                          char ret[static 96])
+{
+    struct error err = {0};
+    (void)snprintf(ret, 96, "%s/%s", scene->folder, name);
+    assert_ok(file_write_atomic(ret, slice_str(password), 0600, &err));
+}
+
+static void hierarchies_may_have_passwords(void **state)
+{
+    struct scene *scene = *state;
+    set_password(scene, 0x40000001, "the owner's");
+    set_password(scene, 0x4000000b, "of endorsement");
+    agent_up(scene);
+    assert_false(await_for(scene, was_asked_again, 2'000));
+    agent_down(scene);
+    password_file(scene, "owner", "the owner's\n", scene->owner_file);
+    password_file(scene, "endorsement", "wrong", scene->endorsement_file);
+    agent_up(scene);
+    assert_false(await_for(scene, was_asked_again, 2'000));
+    agent_down(scene);
+    password_file(scene, "endorsement", "of endorsement", scene->endorsement_file);
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+}
+
+/* A full disk: pods are served from memory, nothing is confirmed that is not durable; and it heals. */
+static void a_full_disk_keeps_what_was_there(void **state)
+{
+    struct scene *scene = *state;
+    struct error err = {0};
+    char ballast[128];
+    if (mount("tmpfs", scene->state_dir, "tmpfs", 0, "size=256k,mode=0700") != 0) {
+        print_message("skipped: cannot mount a small tmpfs: %s\n", strerror(errno));
+        skip();
+    }
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    (void)snprintf(ballast, sizeof(ballast), "%s/ballast", scene->state_dir);
+    int fd = open(ballast, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        fail_msg("cannot make %s", ballast);
+    while (write(fd, "x", 1) == 1)
+        ;
+    close(fd);
+    unsigned confirms = scene->fake.version_confirms;
+    scene->fake.secret[0].seq = 2;
+    scene->fake.secret[0].version = 2;
+    scene->fake.secret[0].value = "second";
+    fake_push(&scene->fake, 0);
+    assert_true(await_for(scene, serves_second, 10'000));
+    assert_false(await_for(scene, never, 1'500));
+    assert_int_equal(scene->fake.version_confirms, confirms);
+    assert_int_equal(slots_on_disk(scene, 1), 2); /* the old ones, whole */
+    assert_int_equal(unlink(ballast), 0);
+    AWAIT(scene, has_second); /* and confirmed */
+    agent_down(scene);
+    fake_stop(&scene->fake);
+    agent_up(scene);
+    AWAIT(scene, serves_second);
+    agent_down(scene);
+    assert_int_equal(umount(scene->state_dir), 0);
+    assert_ok(folder_make(scene->state_dir, 0700, &err));
+}
+
+/* Ended and started again and again without the authority: each time the disk is enough, and the
+ * authority's time goes on. */
+static void it_restarts_offline_as_often_as_it_likes(void **state)
+{
+    struct scene *scene = *state;
+    agent_up(scene);
+    AWAIT(scene, is_settled_1);
+    int64_t before = agent_now(scene->agent);
+    fake_stop(&scene->fake);
+    for (int i = 0; i < 4; i++) {
+        agent_down(scene);
+        agent_up(scene);
+        AWAIT(scene, has_first);
+        assert_true(agent_now(scene->agent) >= before);
+        before = agent_now(scene->agent);
+        assert_int_equal(slots_on_disk(scene, 1), 2);
+    }
+    fake_start(&scene->fake);
+    AWAIT(scene, is_reached);
+    assert_int_equal(scene->fake.confirmed, 1); /* no generation was made anew for it */
+}
+
+/* ---- What an authority may not say ---- */
+
 static void lies_are_not_believed(void **state)
 {
     struct scene *scene = *state;
@@ -566,7 +692,8 @@ static int connect_raw(struct scene *scene)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/run/pod.sock", scene->folder);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
+    if (fd < 0)
+        fail_msg("no socket: %s", strerror(errno));
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_false(await_for(scene, never, 50));
     return fd;
@@ -678,6 +805,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_pending_node_waits_for_its_operator, up, down),
         cmocka_unit_test_setup_teardown(a_node_that_is_no_longer_admitted_sends_its_token, up,
                                         down),
+        cmocka_unit_test_setup_teardown(hierarchies_may_have_passwords, up, down),
+        cmocka_unit_test_setup_teardown(a_full_disk_keeps_what_was_there, up, down),
+        cmocka_unit_test_setup_teardown(it_restarts_offline_as_often_as_it_likes, up, down),
         cmocka_unit_test_setup_teardown(lies_are_not_believed, up, down),
         cmocka_unit_test_setup_teardown(heads_and_packets_that_lie_are_refused, up, down),
         cmocka_unit_test_setup_teardown(pods_are_known_by_their_cgroup, up, down),
