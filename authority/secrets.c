@@ -151,7 +151,7 @@ static bool make_head(const struct identity *identity, const Postern__V1__HeadBo
 /* Whether somebody may lose the name by this change: then a head says so. */
 static bool allow_shrinks(const struct change *change)
 {
-    if (!change->existed || !change->allow_given)
+    if (!change->existed || !change->before.head || !change->allow_given)
         return false;
     for (size_t i = 0; i < change->before.head->n_allow; i++) {
         bool stays = false;

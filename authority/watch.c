@@ -6,12 +6,12 @@
 #include "held_names.h"
 #include "secrets.h"
 
+#include "base/certificate.h"
 #include "base/clock.h"
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "rpc/peer.h"
-#include "base/certificate.h"
 
 COUNTER(watch_ahead, "postern_watch_ahead_total",
         "Names of which a node holds a newer head than the database has.");
@@ -305,7 +305,7 @@ static void stream_judge(struct stream *stream, struct refresh *refresh,
 
 static void refresh_free(struct refresh *refresh)
 {
-    for (size_t i = 0; i < refresh->count; i++)
+    for (size_t i = 0; refresh->standings && i < refresh->count; i++)
         mem_free(refresh->standings[i].entitled);
     mem_free(refresh->standings);
     mem_free(refresh->serials);
