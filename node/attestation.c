@@ -3,6 +3,7 @@
 #include "attest/identity.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "join_token.h"
 #include "pb/message.h"
 #include "spiffe/ca.h"
 #include "tpmwire/attested.h"
@@ -15,11 +16,10 @@
 
 constexpr uint32_t PROTOCOL = 1;
 constexpr size_t CHALLENGE_MAX = 16 * 1024;
-constexpr size_t JOIN_TOKEN_MAX = 512;
 
 struct attestation {
     struct attestation_settings settings;
-    char join_token[JOIN_TOKEN_MAX];
+    char join_token[JOIN_TOKEN_MAX + 1];
     void (*done)(void *arg, struct attestation_result *result, const struct error *err);
     void *arg;
 
