@@ -170,9 +170,9 @@ static bool charge(struct prepass *p, size_t bytes)
     p->memory += bytes;
     if (p->memory <= p->limits->memory)
         return true;
-    return error_set(p->err, ERROR_EXHAUSTED,
-                     "a message would take more than the limit of %zu bytes of memory",
-                     p->limits->memory);
+    return error_set_reason(p->err, ERROR_EXHAUSTED, "MESSAGE_TOO_LARGE",
+                            "a message would take more than the limit of %zu bytes of memory",
+                            p->limits->memory);
 }
 
 static bool count_element(struct prepass *p, size_t n)
@@ -180,8 +180,9 @@ static bool count_element(struct prepass *p, size_t n)
     p->elements += n;
     if (p->elements <= p->limits->elements)
         return true;
-    return error_set(p->err, ERROR_EXHAUSTED, "a message has more than the limit of %zu elements",
-                     p->limits->elements);
+    return error_set_reason(p->err, ERROR_EXHAUSTED, "MESSAGE_TOO_LARGE",
+                            "a message has more than the limit of %zu elements",
+                            p->limits->elements);
 }
 
 static enum wire type_wire(ProtobufCType type)
@@ -333,8 +334,8 @@ static bool message_check(struct prepass *p, struct level *level, size_t nesting
     bool unknown = false;
 
     if (nesting > p->nesting)
-        return error_set(p->err, ERROR_EXHAUSTED,
-                         "a message is nested deeper than the limit of %zu", p->nesting);
+        return error_set_reason(p->err, ERROR_EXHAUSTED, "MESSAGE_TOO_DEEP",
+                                "a message is nested deeper than the limit of %zu", p->nesting);
     if (descriptor->n_fields > PREPASS_FIELDS_MAX)
         return error_set(p->err, ERROR_INTERNAL, "%s has too many fields", descriptor->name);
     if (!charge(p, prepass_block(descriptor->sizeof_message)))
@@ -380,9 +381,9 @@ bool prepass(const ProtobufCMessageDescriptor *descriptor, struct slice bytes,
     struct level outermost = {.descriptor = descriptor, .bytes = bytes};
 
     if (bytes.len > limits->size)
-        return error_set(err, ERROR_EXHAUSTED,
-                         "a message of %zu bytes is larger than the limit of %zu", bytes.len,
-                         limits->size);
+        return error_set_reason(err, ERROR_EXHAUSTED, "MESSAGE_TOO_LARGE",
+                                "a message of %zu bytes is larger than the limit of %zu", bytes.len,
+                                limits->size);
     if (!message_check(&p, &outermost, 1))
         return false;
     *ret_memory = p.memory;

@@ -85,8 +85,9 @@ static bool prefix_ok(struct rpc_call *call)
     }
     if (call->size > call->limits.message) {
         counter_add(&count_oversized, 1);
-        error_set(&err, ERROR_EXHAUSTED, "a message of %u bytes is over the limit of %zu",
-                  call->size, call->limits.message);
+        error_set_reason(&err, ERROR_EXHAUSTED, "MESSAGE_TOO_LARGE",
+                         "a message of %u bytes is over the limit of %zu", call->size,
+                         call->limits.message);
         call_refuse(call, &err);
         return false;
     }
