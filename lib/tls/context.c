@@ -140,10 +140,11 @@ static void explain(const struct tls_context *context, X509_STORE_CTX *store, st
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:
     case X509_V_ERR_CERT_UNTRUSTED:
-        error_set_native(err, ERROR_UNAUTHENTICATED, ERROR_DOMAIN_OPENSSL, code,
-                         X509_verify_cert_error_string(code),
-                         "the peer's certificate is not issued by the trust anchor %s but by %s",
-                         context->trust_name ? context->trust_name : "given", issuer);
+        error_set_native(
+            err, ERROR_UNAUTHENTICATED, ERROR_DOMAIN_OPENSSL, code, nullptr,
+            "the peer's certificate is not issued by the trust anchor %s but by %s: if "
+            "that is the right peer, copy its own anchor there",
+            context->trust_name ? context->trust_name : "given", issuer);
         break;
     case X509_V_ERR_CERT_HAS_EXPIRED:
         error_set(err, ERROR_UNAUTHENTICATED, "%s expired at %s", whose,
