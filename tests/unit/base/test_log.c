@@ -30,12 +30,13 @@ static size_t capture_end(struct log_capture *capture, char ret[static 8192])
     ssize_t len = read(capture->pipe[0], ret, 8191);
     char more;
     ssize_t second = read(capture->pipe[0], &more, 1);
+    int why = errno;
 
     dup2(capture->saved, STDERR_FILENO);
     close(capture->saved);
     close(capture->pipe[0]);
     close(capture->pipe[1]);
-    assert_true(second < 0 && errno == EAGAIN);
+    assert_true(second < 0 && why == EAGAIN);
     if (len < 0)
         len = 0;
     ret[len] = '\0';
