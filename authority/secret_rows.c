@@ -9,16 +9,6 @@
 constexpr size_t WRAPPED_KEY_MAX = 256;
 constexpr size_t SEALED_OVERHEAD = AEAD_IV_SIZE + COMMITMENT_R_SIZE + AEAD_TAG_SIZE;
 
-bool secret_name_check(const char *name, struct error *err)
-{
-    size_t len = strlen(name);
-    if (len == 0 || len > SECRET_NAME_MAX ||
-        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-._/") != len)
-        return error_set_field(err, "name", "name: expected 1 to %zu characters of a-z 0-9 - . _ /",
-                               SECRET_NAME_MAX);
-    return true;
-}
-
 /* ---- One name ---- */
 
 static void signed_head_init(struct signed_head *head)

@@ -14,20 +14,17 @@
 #include "policies.h"
 
 #include "base/crypt.h"
+#include "keyring/name.h"
 #include "store/tx.h"
 
 #include "postern/v1/node.pb-c.h"
 
-constexpr size_t SECRET_NAME_MAX = 253;        /* as a DNS name: fits labels, logs, paths */
 constexpr size_t SECRET_VALUE_MAX = 64 * 1024; /* the arena of secrets is small */
 constexpr size_t SECRET_ALLOW_MAX = 64;        /* SPIFFE IDs in one head, which every node gets */
 constexpr int64_t SECRETS_MAX = 4096;          /* names: a script gone wrong */
 constexpr int64_t SECRET_BODIES_MAX = 3 * 1024 * 1024; /* all live heads: one answer lists them */
 constexpr size_t HEAD_BODY_MAX = 160 * 1024; /* SECRET_ALLOW_MAX of the longest SPIFFE IDs */
 constexpr size_t HEAD_SIGNATURES_MAX = 16 * 1024;
-
-/* INVALID with the field `name` unless it has 1 to SECRET_NAME_MAX of a-z 0-9 - . _ /. */
-[[nodiscard]] bool secret_name_check(const char *name, struct error *err);
 
 /* A head as signed. */
 struct signed_head {

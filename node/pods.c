@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "callers.h"
 #include "cgroup.h"
+#include "keyring/name.h"
 #include "rpc/health.h"
 #include "rpc/reflection.h"
 #include "rpc/server.h"
@@ -339,8 +340,9 @@ static bool release(struct pods *pods, const struct rpc_call *call, const char *
     if (!cgroup)
         return error_set_memory(err);
     const struct mapping *mapping = identify(pods, call, cgroup, err);
-    return mapping && held_release(agent_held(pods->agent), mapping->spiffe_id, name,
-                                   agent_now(pods->agent), ret, err);
+    return mapping && secret_name_check(name, err) &&
+           held_release(agent_held(pods->agent), mapping->spiffe_id, name, agent_now(pods->agent),
+                        ret, err);
 }
 
 static void fetch_secret(void *arg, struct rpc_call *call,

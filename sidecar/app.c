@@ -4,6 +4,7 @@
 #include "base/counter.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "keyring/name.h"
 #include "rpc/health.h"
 #include "rpc/reflection.h"
 #include "rpc/server.h"
@@ -27,19 +28,6 @@ struct app {
 };
 
 /* ---- SecretService ---- */
-
-/* A secret's name, as proto/postern/v1/secret.proto has it. */
-constexpr size_t NAME_MAX_LEN = 253;
-
-static bool check_name(const char *name, struct error *err)
-{
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-._/";
-    size_t len = strlen(name);
-    if (len > 0 && len <= NAME_MAX_LEN && strspn(name, allowed) == len)
-        return true;
-    return error_set_field(err, "name", "expected 1 to %zu characters of a-z 0-9 - . _ and /",
-                           NAME_MAX_LEN);
-}
 
 /* One Get on its way to the node agent and back. */
 struct fetch {
@@ -82,7 +70,7 @@ static void get_secret(void *arg, struct rpc_call *call,
     static const struct rpc_call_events events = {.cancelled = on_get_cancelled};
     struct app *app = arg;
     struct error err;
-    if (!check_name(request->name, &err)) {
+    if (!secret_name_check(request->name, &err)) {
         counter_add(&secrets_refused, 1);
         rpc_fail(call, &err);
         return;

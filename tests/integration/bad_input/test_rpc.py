@@ -182,6 +182,10 @@ class Methods(unittest.TestCase):
                 self.check(call(good, self.outside), DENIED, reason="POD_UNKNOWN")
         fetch = lambda data, caller=self.in_pod: caller.call(  # noqa: E731
             self.pod, "/postern.v1.PodService/FetchSecret", data)
+        for what, name in (("missing", b""), ("too long", length(1, "a" * 254)),
+                           ("upper", length(1, "Upper"))):
+            with self.subTest(what):
+                self.check(fetch(name), BAD, field="name")
         self.check(fetch(length(1, "no/such")), "NOT_FOUND")
         self.assertEqual(fields(fetch(length(1, SECRET))["answers"][0])[2], [b"value"])
 
