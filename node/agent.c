@@ -230,7 +230,8 @@ bool agent_new(struct loop *loop, const struct agent_settings *settings, struct 
     buf_init(&agent->to_sign, REQUEST_BODY_MAX + 256);
     read_boot_id(agent);
     if (!copy_texts(agent, settings, err) ||
-        !authority_keys_new(settings->trust_pem, &agent->keys, err) ||
+        !(authority_keys_new(settings->trust_pem, &agent->keys, err) ||
+          error_prefix(err, "%s", settings->trust_anchor)) ||
         !device_new(loop, &settings->device, &agent->device, err) ||
         !worker_new(loop, "disk", DISK_QUEUE_MAX, &agent->disk, err) ||
         !agent_reopen_slots(agent, err) || !agent_link_new(agent, err)) {

@@ -7,6 +7,7 @@
 #include "tpmwire/public.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 constexpr size_t COUNTER_AUTH_SIZE = 32;
 constexpr size_t STRUCTURE_MAX = 4096; /* bytes of any structure that the TPM gives */
@@ -43,6 +44,12 @@ static bool load_auth(const char *path, struct secret **ret, struct error *err)
         *err = why;
         return false;
     }
+    /* Who has it can retire what the node holds. */
+    struct stat info;
+    if (stat(path, &info) == 0 && (info.st_mode & 077) != 0)
+        return error_set(err, ERROR_DENIED,
+                         "%s can be read or written by others (mode %04o): chmod 600 it", path,
+                         (unsigned)info.st_mode & 07777);
     if (secret_len(auth) != COUNTER_AUTH_SIZE)
         return error_set(err, ERROR_INVALID, "%s has %zu bytes, expected %zu: it is damaged", path,
                          secret_len(auth), COUNTER_AUTH_SIZE);

@@ -102,7 +102,8 @@ class Start(Case):
         ):
             with self.subTest(what):
                 junk.write_text(text)
-                self.not_started(INVALID, self.config(trust=junk))
+                line = self.not_started(INVALID, self.config(trust=junk))
+                self.assertIn("junk.pem", line)
 
     def test_state_dir(self):
         self.assertIn("no/state", self.not_started(NOT_FOUND, self.config(
@@ -139,9 +140,13 @@ class Start(Case):
     def test_counter_password(self):
         (self.folder / "state").mkdir()
         (self.folder / "state/counter.auth").write_bytes(b"short")
+        (self.folder / "state/counter.auth").chmod(0o600)
         self.assertIn("damaged", self.not_started(INVALID, self.config()))
         (self.folder / "state/counter.auth").write_bytes(b"")
         self.assertIn("counter.auth", self.not_started(INVALID, self.config()))
+        (self.folder / "state/counter.auth").write_bytes(b"x" * 32)
+        (self.folder / "state/counter.auth").chmod(0o640)
+        self.assertIn("chmod 600", self.not_started(DENIED, self.config()))
 
     def test_passwords_of_hierarchies(self):
         for field in ("owner_auth_file", "endorsement_auth_file"):
