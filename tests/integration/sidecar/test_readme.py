@@ -1,9 +1,12 @@
 """What README pastes is what the tests run."""
 import pathlib
 import re
+import sys
 import unittest
 
-CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "testlib"))
+from harness import CHECKOUT, find_program, run  # noqa: E402
+
 PASTED = re.compile(r"<!-- (\S+) -->\n```\w+\n(.*?)```\n<!-- end -->", re.DOTALL)
 
 
@@ -14,6 +17,11 @@ class Readme(unittest.TestCase):
                                           "docs/examples/python/read_secret.py"])
         for path, text in pasted.items():
             self.assertEqual(text, (CHECKOUT / path).read_text(), path)
+
+    def test_example_configurations_hold(self):
+        for program, name in (("postern-node", "node.yaml"), ("postern", "postern.yaml")):
+            run([find_program(program), "--config", CHECKOUT / "docs/examples" / name,
+                 "--check-config"])
 
     def test_links_lead_somewhere(self):
         for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"):
