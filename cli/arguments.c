@@ -26,6 +26,7 @@ static const struct option common[] = {
     {.name = "output", .value = "text|json"},
     {.name = "help"},
     {.name = "version"},
+    {.name = "check-config"},
 };
 
 /* "posternctl", "posternctl node", "posternctl node list": the level that was reached. */
@@ -83,6 +84,8 @@ static bool take_option(struct scan *scan, const struct option *option, const ch
         out->help = true;
     else if (option == &common[3])
         out->version = true;
+    else if (option == &common[4])
+        out->check_config = true;
     else if (!option->repeated && arguments_value(out, option->name, 0))
         return refuse(out, err, "--%s is there twice", option->name);
     else
@@ -141,7 +144,7 @@ static bool scan_word(struct scan *scan, const char *word, struct error *err)
 
 static bool check_complete(const struct arguments *out, struct error *err)
 {
-    if (out->help || out->version)
+    if (out->help || out->version || out->check_config)
         return true;
     if (!out->command)
         return refuse(out, err, "which command?");
@@ -199,6 +202,8 @@ static const char common_help[] =
     "  --config FILE      who we are and where the authority is (default: $POSTERNCTL_CONFIG,\n"
     "                     else ~/.config/postern/operator.yaml)\n"
     "  -o, --output FORM  text or json (default: text)\n"
+    "  --check-config     check the configuration and the files that it names, print what is in\n"
+    "                     force, and exit\n"
     "  --version          print the version and exit\n"
     "  -h, --help         print this and exit\n";
 

@@ -40,18 +40,19 @@ struct command_group {
 
 /* What was given. Everything is borrowed from argv and the tables. */
 struct arguments {
-    const struct command_group *group; /* null: --help or --version alone */
+    const struct command_group *group; /* null: --help, --version or --check-config alone */
     const struct command *command;     /* likewise */
     const char *operand;               /* null: not given */
     const char *config;                /* likewise */
     bool json;
     bool help;
     bool version;
+    bool check_config;
     struct given *given; /* private; owned */
     size_t given_count;
 };
 
-/* `groups` ends with null. With help or version nothing else is asked for. INVALID says what is wrong
+/* `groups` ends with null. With help, version or check_config nothing else is asked for. INVALID says what is wrong
  * and which --help says more. */
 [[nodiscard]] bool arguments_parse(const struct command_group *const *groups, int argc,
                                    char *const *argv, struct arguments *ret, struct error *err);

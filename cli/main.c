@@ -4,6 +4,7 @@
 
 #include "base/secret.h"
 #include "base/text.h"
+#include "program/config.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -58,6 +59,15 @@ static int run(const struct arguments *arguments)
     return flush_output(&err) ? 0 : fail(arguments, &err, "");
 }
 
+static int check_config(const struct arguments *arguments)
+{
+    struct error err = {};
+    CLEANUP(session_free_at) struct session *session = nullptr;
+    bool ok = session_open(arguments->config, false, &session, &err) &&
+              config_print(session_config(session), &err) && flush_output(&err);
+    return ok ? 0 : fail(arguments, &err, "");
+}
+
 int main(int argc, char **argv)
 {
     secret_protect_process();
@@ -69,6 +79,8 @@ int main(int argc, char **argv)
         printf("posternctl %s\n", POSTERN_VERSION);
     else if (arguments.help)
         arguments_help(groups, &arguments);
+    else if (arguments.check_config)
+        return check_config(&arguments);
     else
         return run(&arguments);
     return flush_output(&err) ? 0 : fail(&arguments, &err, "");

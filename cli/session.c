@@ -203,6 +203,11 @@ struct session *session_free(struct session *session)
     return mem_free(session);
 }
 
+const ProtobufCMessage *session_config(const struct session *session)
+{
+    return &session->config->base;
+}
+
 struct rpc_client *session_client(struct session *session)
 {
     return session->client;

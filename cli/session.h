@@ -19,6 +19,8 @@ constexpr uint64_t SESSION_TIMEOUT_MS = 30'000; /* an authority that does not an
 struct session *session_free(struct session *session);
 DEFINE_CLEANUP(session_free, struct session)
 
+/* What is in force; borrowed. */
+const ProtobufCMessage *session_config(const struct session *session);
 struct rpc_client *session_client(struct session *session);
 /* For an ordinary call; borrowed. */
 const struct rpc_call_options *session_options(const struct session *session);

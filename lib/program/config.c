@@ -5,7 +5,9 @@
 #include "base/text.h"
 #include "pb/yaml.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 
 bool config_read(const char *path, const ProtobufCMessageDescriptor *descriptor,
                  config_check *check, ProtobufCMessage **ret, struct error *err)
@@ -38,6 +40,17 @@ bool setting_keeps(const char *field, const char *now, const char *next, struct 
     if (now == next || (now && next && strcmp(now, next) == 0))
         return true;
     return error_set_field(err, field, "a change needs a restart");
+}
+
+bool config_print(const ProtobufCMessage *message, struct error *err)
+{
+    CLEANUP(buf_done) struct buf text;
+    buf_init(&text, PB_YAML_MAX);
+    if (!pb_to_yaml(message, &text, err))
+        return false;
+    if (fwrite(text.data, 1, text.len, stdout) != text.len)
+        return error_set_errno(err, errno, "print the configuration");
+    return true;
 }
 
 void config_path_resolve(const char *config_path, const char *path, struct buf *ret)

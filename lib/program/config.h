@@ -27,6 +27,9 @@ bool config_locate(const char *path, struct error *err);
 [[nodiscard]] bool setting_keeps(const char *field, const char *now, const char *next,
                                  struct error *err);
 
+/* Prints the message as YAML on standard output: for --check-config. */
+[[nodiscard]] bool config_print(const ProtobufCMessage *message, struct error *err);
+
 /* `path` as it is if absolute, else below the folder of the file `config_path`. Appends text and a
  * NUL. */
 void config_path_resolve(const char *config_path, const char *path, struct buf *ret);

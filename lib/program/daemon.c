@@ -117,16 +117,6 @@ static void setup_log(const struct daemon *daemon, const ProtobufCMessage *confi
               levels[log->level]);
 }
 
-static bool print_config(const ProtobufCMessage *config, struct error *err)
-{
-    CLEANUP(buf_done) struct buf text;
-    buf_init(&text, PB_YAML_MAX);
-    if (!pb_to_yaml(config, &text, err))
-        return false;
-    fwrite(text.data, 1, text.len, stdout);
-    return true;
-}
-
 /* ---- Running ---- */
 
 struct loop *daemon_loop(struct daemon_run *run)
@@ -249,7 +239,7 @@ int daemon_main(const struct daemon *daemon, int argc, char **argv)
         return fail(daemon, &err);
     bool ok;
     if (options.check_config) {
-        ok = print_config(run.config, &err);
+        ok = config_print(run.config, &err);
     } else {
         setup_log(daemon, run.config);
         ok = loop_new(&run.loop, &err) && run_daemon(&run, &err);

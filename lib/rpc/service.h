@@ -23,7 +23,7 @@
  * ---- Generated header, for `rpc Get(GetRequest) returns (GetResponse);` and
  * ---- `rpc Attest(stream Up) returns (stream Down);` of postern.v1.Example:
  *
- *     extern const struct rpc_service example_service;
+ *     extern const struct rpc_service example_definition;
  *
  *     // Handlers of the server; a null member answers UNIMPLEMENTED.
  *     struct example_handlers {
@@ -110,12 +110,12 @@
  *          .serve = attest_serve, .serve_message = attest_serve_message,
  *          .deliver = attest_deliver},
  *     };
- *     const struct rpc_service example_service = {
+ *     const struct rpc_service example_definition = {
  *         .name = "postern.v1.Example", .methods = example_methods,
  *         .method_count = ARRAY_LEN(example_methods),
  *         .files = postern_v1_example_set, .files_len = &postern_v1_example_set_len,
  *     };
- *     bool example_register(…) { return rpc_server_add(server, &example_service, handlers, arg, err); }
+ *     bool example_register(…) { return rpc_server_add(server, &example_definition, handlers, arg, err); }
  *     void example_get_reply(…) { rpc_reply(call, &response->base); }
  *     bool example_attest_send_response(…) { return rpc_send(call, &response->base, err); }
  *     struct rpc_call *example_get(…)

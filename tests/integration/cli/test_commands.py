@@ -70,6 +70,11 @@ class Commands(unittest.TestCase):
         self.assertEqual([(n["agentId"], n["admission"]) for n in nodes],
                          [(self.agent, "ADMISSION_ADMITTED")])
 
+    def test_check_config(self):
+        printed = self.ctl("--check-config")
+        self.assertIn("authority:", printed)
+        self.assertIn("server_name: postern-authority", printed)
+
     def test_prefixes(self):
         for digits in (1, 8, 31):
             prefix = self.agent[:digits]
