@@ -257,7 +257,9 @@ static bool change_look(struct tx *tx, void *arg, struct error *err)
         return false;
     return change->value ||
            error_set_reason(err, ERROR_NOT_FOUND, "SECRET_UNKNOWN",
-                            "there is no secret %s yet: it needs a value", change->name);
+                            "there is no secret %s yet: it needs a value (posternctl secret put: "
+                            "--value-file FILE)",
+                            change->name);
 }
 
 static void on_looked(void *arg, bool ok, const struct error *err)
