@@ -128,6 +128,15 @@ static void submit(struct admin_call *call)
         fail_call(call, &err);
 }
 
+/* Goes on with a request whose fields were taken, or answers with why not. */
+static void submit_or_fail(struct admin_call *call, bool taken, const struct error *err)
+{
+    if (taken)
+        submit(call);
+    else
+        fail_call(call, err);
+}
+
 /* ---- What requests name ---- */
 
 static bool take_agent_id(struct admin_call *call, const char *text, struct error *err)
@@ -266,10 +275,10 @@ static void approve_node(void *arg, struct rpc_call *rpc,
     struct admin_call *call = begin(arg, rpc, &method);
     if (!call)
         return;
-    if (take_agent_id(call, request->agent_id, &err) && take_policy(call, request->policy, &err))
-        submit(call);
-    else
-        fail_call(call, &err);
+    submit_or_fail(call,
+                   take_agent_id(call, request->agent_id, &err) &&
+                       take_policy(call, request->policy, &err),
+                   &err);
 }
 
 static bool run_deny(struct tx *tx, struct admin_call *call, struct error *err)
@@ -293,10 +302,7 @@ static void deny_node(void *arg, struct rpc_call *rpc, const Postern__V1__DenyNo
     struct admin_call *call = begin(arg, rpc, &method);
     if (!call)
         return;
-    if (take_agent_id(call, request->agent_id, &err))
-        submit(call);
-    else
-        fail_call(call, &err);
+    submit_or_fail(call, take_agent_id(call, request->agent_id, &err), &err);
 }
 
 static bool run_accept_clear(struct tx *tx, struct admin_call *call, struct error *err)
@@ -320,10 +326,7 @@ static void accept_clear(void *arg, struct rpc_call *rpc,
     struct admin_call *call = begin(arg, rpc, &method);
     if (!call)
         return;
-    if (take_agent_id(call, request->agent_id, &err))
-        submit(call);
-    else
-        fail_call(call, &err);
+    submit_or_fail(call, take_agent_id(call, request->agent_id, &err), &err);
 }
 
 /* ---- CreateJoinToken ---- */
@@ -473,13 +476,13 @@ static void record_policy(void *arg, struct rpc_call *rpc,
     struct admin_call *call = begin(arg, rpc, &method);
     if (!call)
         return;
-    if (take_agent_id(call, request->agent_id, &err) &&
-        take_text("name", request->name, call->policy, sizeof(call->policy), &err) &&
-        take_text("pcrs", request->pcrs, call->pcrs_text, sizeof(call->pcrs_text), &err) &&
-        take_text("seal", request->seal, call->seal_text, sizeof(call->seal_text), &err))
-        submit(call);
-    else
-        fail_call(call, &err);
+    submit_or_fail(
+        call,
+        take_agent_id(call, request->agent_id, &err) &&
+            take_text("name", request->name, call->policy, sizeof(call->policy), &err) &&
+            take_text("pcrs", request->pcrs, call->pcrs_text, sizeof(call->pcrs_text), &err) &&
+            take_text("seal", request->seal, call->seal_text, sizeof(call->seal_text), &err),
+        &err);
 }
 
 static bool run_explain(struct tx *tx, struct admin_call *call, struct error *err)
@@ -515,11 +518,10 @@ static void explain_node(void *arg, struct rpc_call *rpc,
     struct admin_call *call = begin(arg, rpc, &method);
     if (!call)
         return;
-    if (take_agent_id(call, request->agent_id, &err) &&
-        (request->policy[0] == '\0' || take_policy(call, request->policy, &err)))
-        submit(call);
-    else
-        fail_call(call, &err);
+    submit_or_fail(call,
+                   take_agent_id(call, request->agent_id, &err) &&
+                       (request->policy[0] == '\0' || take_policy(call, request->policy, &err)),
+                   &err);
 }
 
 /* ---- The service ---- */
