@@ -330,13 +330,3 @@ size_t rpc_server_connections(const struct rpc_server *server)
 {
     return server->connection_count;
 }
-
-size_t rpc_server_calls(const struct rpc_server *server)
-{
-    size_t calls = 0;
-    for (const struct connection *c = server->connections; c; c = c->next) {
-        const struct rpc_conn *conn = rpc_transport_conn(c->transport);
-        calls += conn ? rpc_conn_calls(conn) : 0;
-    }
-    return calls;
-}

@@ -63,6 +63,5 @@ void rpc_server_drain(struct rpc_server *server, uint64_t deadline, void (*drain
 
 /* The index-th service of rpc_server_add, from 0; null beyond the last. */
 const struct rpc_service *rpc_server_service(const struct rpc_server *server, size_t index);
-/* Connections and running calls now, for status pages and tests. */
+/* Connections now, for status pages and tests. */
 size_t rpc_server_connections(const struct rpc_server *server);
-size_t rpc_server_calls(const struct rpc_server *server);
